@@ -1,0 +1,170 @@
+"""
+Every number that bounds something, with its reason.
+
+Sizes are bytes, times are seconds, unless a name says otherwise.
+An operator who asks "why that much?" finds the answer here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- what a client may send -------------------------------------------------
+
+MCP_BODY: Final = 8 * 1024 * 1024
+"""One POST to /mcp.  forgejo-mcp needs about nine times a request's size in
+memory (32 MiB took 293 MB), so 8 MiB keeps one call under 80 MB."""
+
+FORM_BODY: Final = 16 * 1024
+"""A form at an OAuth endpoint; the largest honest one is some 3 KiB."""
+
+REGISTRATION_BODY: Final = 16 * 1024
+"""A registration: ten redirect URIs of 1 KiB and room for the rest."""
+
+JSON_DEPTH: Final = 128
+"""Brackets within brackets in one message.  Tool arguments nest a few deep;
+parsers behind us recurse once a level."""
+
+REQUEST_ID: Final = 256
+"""The JSON text of a request's id, which is kept and sent back."""
+
+# --- OAuth ------------------------------------------------------------------
+
+REDIRECT_URIS: Final = 10
+"""Redirect URIs of one client; VS Code registers six, the most seen."""
+
+REDIRECT_URI: Final = 2048
+"""Characters of one redirect URI: what browsers and proxies carry safely."""
+
+CLIENT_NAME: Final = 100
+"""Characters of a client's name; more would push the consent page's
+warning out of sight."""
+
+CLIENT_STATE: Final = 2048
+"""Characters of a client's `state`, which travels in two URLs."""
+
+SIGN_IN: Final = 10 * 60.0
+"""From the consent page to Forgejo's callback: time to find a password."""
+
+CODE: Final = 60.0
+"""Life of an authorization code (RFC 6749 §4.1.2 allows ten minutes; the
+client redeems it in the same second)."""
+
+ACCESS_TOKEN: Final = 8 * 3600.0
+"""Life of our access tokens: hosted clients refresh badly, a working day
+passes without one (design D14)."""
+
+REFRESH_GRACE: Final = 60.0
+"""How long a used refresh token is answered again with the same successor:
+two threads of one client race within seconds (design D14)."""
+
+GRANT_IDLE: Final = 60 * 86400.0
+"""A grant that nobody used for so long ends (design D14)."""
+
+GRANT_LIFE: Final = 365 * 86400.0
+"""A grant ends a year after consent, used or not (design D14)."""
+
+GRANTS_PER_ACCOUNT: Final = 50
+"""Live grants of one account; the longest idle one makes room."""
+
+PENDING_SIGN_INS: Final = 10_000
+"""Rows of sign-ins under way; the oldest makes room.  Unauthenticated
+callers make these rows."""
+
+# --- Forgejo ----------------------------------------------------------------
+
+FORGE_CONNECT: Final = 10.0
+"""To connect to Forgejo."""
+
+FORGE_ANSWER: Final = 30.0
+"""For an answer of Forgejo that changes nothing there (user, introspection)."""
+
+FORGE_TOKEN: Final = 60.0
+"""For Forgejo's token endpoint.  Long, because a reply that we do not read
+burns the refresh token (design D8)."""
+
+FORGE_BODY: Final = 1024 * 1024
+"""An answer of Forgejo that we read ourselves; honest ones are under 8 KiB."""
+
+REFRESH_LEAD: Final = 5 * 60.0
+"""Refresh a credential so long before it ends (design D7)."""
+
+REFRESH_CLAIM: Final = FORGE_TOKEN + 15.0
+"""Life of a claim to refresh: the call's limit and 15 s to commit (D8)."""
+
+REFRESH_RETRY: Final = 15.0
+"""After a troubled refresh, wait so long before the next try."""
+
+REFRESH_POLL: Final = 0.25
+"""Between two looks at a row whose refresh another process has claimed."""
+
+# --- children ---------------------------------------------------------------
+
+CHILD_START: Final = 20.0
+"""From spawn to the answer to `initialize`.  gitea-mcp takes 3 s on a quiet
+machine; forgejo-mcp may hang here for ever with a dead forge."""
+
+CHILD_LINE: Final = 64 * 1024 * 1024
+"""One line of a child's stdout; file contents and attachments come inline."""
+
+CHILD_STDERR_LINE: Final = 8 * 1024
+"""One line of a child's stderr in our log; the rest of it is dropped."""
+
+CHILD_IN_FLIGHT: Final = 16
+"""Requests in flight at one child; forgejo-mcp works on five at once and
+queues the rest.  Past it another child starts (design D1)."""
+
+CHILDREN: Final = 200
+"""Live children in total (`--max-sessions`): about 1 GB of forgejo-mcp."""
+
+CHILDREN_PER_ACCOUNT: Final = 20
+"""Live children of one account."""
+
+DRAIN: Final = 20.0
+"""A child that is replaced, and calls at shutdown, may go on so long."""
+
+CLOSE_WAIT: Final = 3.0
+"""After stdin was closed, before TERM (gitea-mcp takes 2.5 s to end)."""
+
+TERM_WAIT: Final = 3.0
+"""After TERM, before KILL; a hung forgejo-mcp ignores TERM."""
+
+KILL_WAIT: Final = 5.0
+"""After KILL, before we say in the log that the kernel keeps it."""
+
+CALL: Final = 15 * 60.0
+"""A request to a child without an answer: the longest client waits 5 min."""
+
+# --- sessions and streams -----------------------------------------------------
+
+SESSIONS_PER_CONNECTION: Final = 200
+"""Sessions of one account and client; the longest unused one is forgotten."""
+
+SESSION_LIFE: Final = 30 * 86400.0
+"""A session is kept so long after its last use (design D2)."""
+
+JSON_ANSWER: Final = 10.0
+"""An answer within it is one JSON response, else a stream (design §3)."""
+
+STREAM_COMMENT: Final = 15.0
+"""Between two comments on a silent stream, so that proxies keep it."""
+
+STREAM_BEHIND: Final = 1024 * 1024
+"""Bytes that may wait behind the message being written (design D21)."""
+
+STREAM_STALL: Final = 60.0
+"""A reader that takes no byte for so long is cut (design D21)."""
+
+RETRY_AFTER: Final = 5
+"""Seconds that a 503 asks the client to wait."""
+
+# --- the daemon's own bounds --------------------------------------------------
+
+CALLERS: Final = 20_000
+"""Bearer digests kept hot; some 500 bytes each."""
+
+CONNECTION_IDLE: Final = 120.0
+"""An HTTP connection without a request; past the 60 s of usual proxies."""
+
+SHUTDOWN: Final = 85.0
+"""The whole of a stop; systemd kills at 90 s."""
