@@ -158,6 +158,11 @@ STREAM_STALL: Final = 60.0
 RETRY_AFTER: Final = 5
 """Seconds that a 503 asks the client to wait."""
 
+# --- the store ----------------------------------------------------------------
+
+STORE_BUSY: Final = 5.0
+"""Wait so long for another process (the operator's tool) to end its write."""
+
 # --- the daemon's own bounds --------------------------------------------------
 
 CALLERS: Final = 20_000

@@ -1,0 +1,367 @@
+"""
+The seam between coroutines and a database: one transaction is one hop.
+
+`Store.write` and `Store.read` take a plain function `(cursor, ...) -> value`
+to the thread that owns a connection, run it between BEGIN and COMMIT there,
+and bring its value back.  An exception out of the function rolls everything
+back and comes out of the `await`.
+Cancelling the `await` does not stop the hop: it commits all the same.
+
+SQLite: one connection writes, and each of its transactions begins with
+BEGIN IMMEDIATE, so that nothing changes between what a function reads and
+what it writes; another connection reads and can do nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from fjmcp import limits
+from fjmcp.store import migrating
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreDown(Exception):
+    """
+    The store cannot be used just now: locked for too long, disk full, a file
+    system error, closed.  Nothing of the transaction was kept; a later one may
+    work.  The boundary type: `web` answers it with 503 and Retry-After.
+    """
+
+
+class StoreUnusable(Exception):
+    """
+    The store cannot be opened, and somebody has to do something about it.
+    The text is a sentence for that person and names the file.
+    """
+
+
+class Cursor(Protocol):
+    """What a query gets: one transaction on one connection.  Parameters are `?`."""
+
+    def execute(self, sql: str, *params: object) -> None:
+        """Run a statement for its effect."""
+
+    def one(self, sql: str, *params: object) -> tuple[Any, ...] | None:
+        """Run a statement; its first row, or None if it has none."""
+
+    def many(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """Run a statement; all of its rows."""
+
+
+Work = Callable[[Cursor], T]
+
+
+class Lane(Protocol):
+    """Where transactions run one after another."""
+
+    def run(self, work: Work[T]) -> Deferred[T]:
+        """`work` in a transaction of its own; fails with `StoreDown` when it could not run."""
+
+    def close(self) -> Deferred[None]:
+        """Finish what was asked for, then take no more."""
+
+
+@define
+class Store:
+    """The rows, through a lane that writes and a lane that reads."""
+
+    _writer: Lane
+    _reader: Lane
+
+    async def write(
+        self, work: Callable[Concatenate[Cursor, P], T], *args: P.args, **kw: P.kwargs
+    ) -> T:
+        """
+        Run `work(cursor, *args, **kw)` in a transaction that may write.
+
+        Transactions that write run strictly one after another.
+        Raises `StoreDown`, or what `work` raised.
+        """
+        return await self._writer.run(lambda cursor: work(cursor, *args, **kw))
+
+    async def read(
+        self, work: Callable[Concatenate[Cursor, P], T], *args: P.args, **kw: P.kwargs
+    ) -> T:
+        """
+        Run `work(cursor, *args, **kw)` on one state of the rows, without writing.
+
+        It sees every write whose `await` has ended.
+        Raises `StoreDown`, or what `work` raised.
+        """
+        return await self._reader.run(lambda cursor: work(cursor, *args, **kw))
+
+    async def close(self) -> None:
+        """Wait for the transactions under way, then let go of the database."""
+        await gatherResults([self._writer.close(), self._reader.close()])
+
+
+# --- SQLite -------------------------------------------------------------------
+
+BLOB: Final = "BLOB"
+
+WRITE: Final = "BEGIN IMMEDIATE"
+READ: Final = "BEGIN"
+
+_BUGS: Final = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_RANGE,
+    }
+)
+"""Result codes that mean a wrong statement of ours; all others mean trouble
+with the file, the disk or a lock, which can pass."""
+
+
+def _is_trouble(error: sqlite3.Error, begin: str) -> bool:
+    """Whether `error` comes from the world and not from a statement of ours."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return False
+    code &= 0xFF  # the rest of it says which of the disk's errors it was
+    wrote_in_read = code == sqlite3.SQLITE_READONLY and begin == READ
+    return code not in _BUGS and not wrote_in_read
+
+
+@define
+class SqliteCursor:
+    """`Cursor` on a SQLite connection."""
+
+    _connection: sqlite3.Connection
+
+    def execute(self, sql: str, *params: object) -> None:
+        self._connection.execute(sql, params).close()
+
+    def one(self, sql: str, *params: object) -> tuple[Any, ...] | None:
+        rows = self.many(sql, *params)
+        return rows[0] if rows else None
+
+    def many(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        # All rows are fetched even for `one`: a statement with RETURNING has
+        # done its work only when it was run to its end.
+        return self._connection.execute(sql, params).fetchall()
+
+
+def in_transaction(connection: sqlite3.Connection, begin: str, work: Work[T]) -> T:
+    """
+    `work` between `begin` and COMMIT; anything that it raises rolls back.
+
+    Raises `StoreDown` for trouble with the database.
+    """
+    try:
+        connection.execute(begin)
+        try:
+            value = work(SqliteCursor(connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            # SQLite itself has rolled back after some errors (disk full).
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    except sqlite3.Error as error:
+        if _is_trouble(error, begin):
+            raise StoreDown(str(error)) from error
+        raise
+    return value
+
+
+@define
+class ThreadLane:
+    """A connection and the one thread that uses it."""
+
+    _reactor: IReactorFromThreads
+    _connection: sqlite3.Connection
+    _begin: str
+    _threads: ThreadPool
+    _closed: bool = field(default=False, init=False)
+
+    @classmethod
+    def start(
+        cls, reactor: IReactorFromThreads, connection: sqlite3.Connection, begin: str, name: str
+    ) -> ThreadLane:
+        """A lane whose thread runs."""
+        threads = ThreadPool(1, 1, name=name)
+        # A daemon thread, so that a start that fails half-way can still exit.
+        threads.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+        threads.start()
+        return cls(reactor, connection, begin, threads)
+
+    def run(self, work: Work[T]) -> Deferred[T]:
+        if self._closed:
+            return fail(StoreDown("the store is closed"))
+        return deferToThreadPool(
+            self._reactor, self._threads, in_transaction, self._connection, self._begin, work
+        )
+
+    def close(self) -> Deferred[None]:
+        if self._closed:
+            return fail(StoreDown("the store is closed"))
+        self._closed = True
+        # One thread, first come first served: what was asked for runs first.
+        closed = deferToThreadPool(self._reactor, self._threads, self._connection.close)
+        return closed.addBoth(self._stopped)
+
+    def _stopped(self, result: T) -> T:
+        self._threads.stop()
+        return result
+
+
+@define
+class _LockedFile(Store):
+    """A store whose file no second daemon may open."""
+
+    _lock: int
+
+    async def close(self) -> None:
+        try:
+            await Store.close(self)
+        finally:
+            os.close(self._lock)
+
+
+log = Logger()
+
+
+def open_sqlite(path: Path, reactor: IReactorFromThreads, *, alone: bool = True) -> Store:
+    """
+    Open the store in the SQLite file `path`, made (0600) and migrated if need be.
+
+    `alone`: refuse while another process has it open so.  Two daemons on one
+    file would each trust tokens that the other has revoked; the lock ends with
+    the process, however it ends.
+
+    Raises `StoreUnusable`.
+    """
+    lock = _claim(path) if alone else None
+    try:
+        writer = _prepare(path)
+        reader = _connect(path, "ro")
+    except BaseException:
+        if lock is not None:
+            os.close(lock)
+        raise
+    lanes = (
+        ThreadLane.start(reactor, writer, WRITE, "store-writer"),
+        ThreadLane.start(reactor, reader, READ, "store-reader"),
+    )
+    return Store(*lanes) if lock is None else _LockedFile(*lanes, lock)
+
+
+def _claim(path: Path) -> int:
+    """The descriptor that holds the daemon's lock on `path`, a file beside it."""
+    beside = path.with_name(path.name + ".lock")
+    try:
+        lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"The store {path} cannot be opened: {error}.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise StoreUnusable(
+            f"The store {path} is in use by another fjmcp daemon. Stop it, or give this one"
+            " another --store."
+        ) from error
+    return lock
+
+
+def _prepare(path: Path) -> sqlite3.Connection:
+    """The connection that writes, after the schema is as this code wants it."""
+    made = not path.exists()
+    try:
+        if made:
+            # SQLite would make it readable for all; -wal and -shm follow it.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection = _connect(path, "rw")
+        try:
+            _migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except BaseException as error:
+        if made:
+            for end in ("", "-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+        if isinstance(error, (sqlite3.Error, OSError)):
+            raise StoreUnusable(f"The store {path} cannot be opened: {error}.") from error
+        raise
+    return connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        timeout=limits.STORE_BUSY,
+        # Opened here, used by the lane's thread alone.
+        check_same_thread=False,
+    )
+    try:
+        if mode == "ro":
+            connection.execute("PRAGMA query_only=ON")
+        else:
+            (journal,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            if journal != "wal":
+                raise StoreUnusable(
+                    f"The store {path} lies where SQLite cannot keep a write-ahead log (a network"
+                    " file system?). Move it to a local disk."
+                )
+            connection.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    def copied(version: int) -> None:
+        copy = path.with_name(f"{path.name}.before-{version:04}")
+        _copy(path, copy)
+        log.info("store copied before its upgrade", copy=str(copy))
+
+    try:
+        have, want = in_transaction(
+            connection,
+            WRITE,
+            lambda cursor: migrating.upgrade(cursor, migrating.ours(), blob=BLOB, before=copied),
+        )
+    except migrating.TooNew as error:
+        raise StoreUnusable(f"The store {path} cannot be opened: {error}") from error
+    except StoreDown as error:
+        raise StoreUnusable(f"The store {path} cannot be opened: {error}.") from error
+    if have != want:
+        log.info("store upgraded from schema {have} to {want}", have=have, want=want)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """What is committed in `path`, whole or not at all, as the file `copy`."""
+    part = copy.with_name(copy.name + ".part")
+    part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    source, target = _connect(path, "ro"), sqlite3.connect(part)
+    try:
+        source.backup(target)
+    finally:
+        target.close()
+        source.close()
+    part.replace(copy)
