@@ -28,6 +28,13 @@ parsers behind us recurse once a level."""
 REQUEST_ID: Final = 256
 """The JSON text of a request's id, which is kept and sent back."""
 
+METHOD: Final = 256
+"""Characters of a method's name, which is logged; the longest of MCP has 41."""
+
+CAPABILITIES: Final = 16 * 1024
+"""What a client says in `initialize` that it can do, which is kept with each
+of its sessions; honest ones are under 1 KiB."""
+
 # --- OAuth ------------------------------------------------------------------
 
 REDIRECT_URIS: Final = 10
@@ -109,6 +116,25 @@ CHILD_LINE: Final = 64 * 1024 * 1024
 
 CHILD_STDERR_LINE: Final = 8 * 1024
 """One line of a child's stderr in our log; the rest of it is dropped."""
+
+CHILD_STDERR_LINES: Final = 100
+"""Lines of one child's stderr in our log every `CHILD_STDERR_WINDOW`; the rest
+is counted.  forgejo-mcp says ten at its start and two a call."""
+
+CHILD_STDERR_WINDOW: Final = 10.0
+"""See above."""
+
+CHILD_UNREAD: Final = 4 * MCP_BODY
+"""Bytes written for a child that it has not read; a request past it is
+refused.  A child that reads takes each line within milliseconds."""
+
+CHILD_LINGER: Final = 2.0
+"""After a child's process ended, before its pipes are let go of: a process
+that it started and that hides from its group may hold them for ever."""
+
+CHILD_RETRY: Final = 5.0
+"""After a child of a grant failed to start, the grant gets the same refusal
+so long: a broken binary is not started in a circle."""
 
 CHILD_IN_FLIGHT: Final = 16
 """Requests in flight at one child; forgejo-mcp works on five at once and

@@ -1,0 +1,203 @@
+"""
+JSON-RPC with one child: ids, progress tokens, and whose message is whose.
+
+Clients choose ids and progress tokens as they like, so two of them may choose
+the same.  To the child every request has a small number of ours, which is its
+id and its progress token; what comes back gets the client's own put in again.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from attrs import define, field, frozen
+
+from fjmcp import limits
+from fjmcp.mcp import members
+from fjmcp.mcp.wire import (
+    Message,
+    Notice,
+    Reply,
+    Request,
+    encode_notice,
+    encode_reply,
+    encode_request,
+    same_id,
+)
+from fjmcp.refusals import McpRefusal
+
+CANCELLED = "notifications/cancelled"
+PROGRESS = "notifications/progress"
+PING = "ping"
+
+
+@frozen
+class Ask:
+    """A request for the child: its number here, and the line to write."""
+
+    number: int
+    line: bytes
+
+
+@frozen
+class Answer:
+    """The end of request `number`: the reply, with the client's id again."""
+
+    number: int
+    reply: Reply
+    line: bytes
+
+
+@frozen
+class Progress:
+    """News of request `number`, with the client's progress token again."""
+
+    number: int
+    line: bytes
+
+
+@frozen
+class Question:
+    """A request of the child."""
+
+    request: Request
+
+
+@frozen
+class Aside:
+    """A notification that names no request of ours."""
+
+    notice: Notice
+
+
+@frozen
+class Stray:
+    """What belongs to nobody; `reason` is for the log."""
+
+    reason: str
+
+
+Heard: TypeAlias = Answer | Progress | Question | Aside | Stray
+
+
+@frozen
+class _Asked:
+    id: bytes
+    token: bytes | None
+
+
+@define
+class Conversation:
+    """
+    The requests that a child has not answered.
+
+    Numbers are never used twice, so an answer that comes late, after its
+    request was forgotten, reaches nobody else.
+    """
+
+    _last: int = field(default=0, init=False)
+    _asked: dict[int, _Asked] = field(factory=dict, init=False)
+
+    @property
+    def outstanding(self) -> tuple[int, ...]:
+        """The numbers of the requests without an answer, oldest first."""
+        return tuple(self._asked)
+
+    def ask(self, request: Request) -> Ask:
+        """Begin a request.  Its params go on as they are, but for the token."""
+        self._last = number = self._last + 1
+        token = _progress_token(request.params)
+        params = (
+            request.params if token is None else _with_token(request.params, number)
+        )
+        self._asked[number] = _Asked(request.id, token)
+        return Ask(number, encode_request(b"%d" % number, request.method, params))
+
+    def cancel(self, number: int, params: bytes = b"") -> bytes | None:
+        """
+        The line that cancels a request, with the `reason` and whatever else
+        the client's `params` hold; None if it is answered or forgotten.
+
+        The request stays outstanding: the child may answer all the same.
+        """
+        if number not in self._asked:
+            return None
+        return encode_notice(
+            CANCELLED, members.put(params or b"{}", "requestId", b"%d" % number)
+        )
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this request any more."""
+        self._asked.pop(number, None)
+
+    def hear(self, message: Message | McpRefusal) -> Heard:
+        """What a message of the child, as `wire.read` gave it, means to us."""
+        match message:
+            case Reply():
+                return self._hear_reply(message)
+            case Notice(method=method) if method == PROGRESS:
+                return self._hear_progress(message)
+            case Notice():
+                return Aside(message)
+            case Request():
+                return Question(message)
+            case McpRefusal():
+                return Stray(message.reason)
+
+    def _hear_reply(self, reply: Reply) -> Answer | Stray:
+        number = _number(reply.id)
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return Stray("an answer to nothing that was asked")
+        ours = Reply(asked.id, reply.result, reply.error)
+        return Answer(
+            number, ours, encode_reply(ours.id, result=ours.result, error=ours.error)
+        )
+
+    def _hear_progress(self, notice: Notice) -> Progress | Stray:
+        number = _number(members.read(notice.params).get("progressToken", b""))
+        asked = self._asked.get(number)
+        if asked is None or asked.token is None:
+            return Stray("progress of nothing that was asked")
+        params = members.put(notice.params, "progressToken", asked.token)
+        return Progress(number, encode_notice(PROGRESS, params))
+
+    def ping_answer(self, question: Question) -> bytes | None:
+        """The line that answers the child's `ping`; None if it asks another thing."""
+        if question.request.method != PING:
+            return None
+        return encode_reply(question.request.id, result=b"{}")
+
+
+def cancelled_id(params: bytes) -> bytes | None:
+    """
+    The id of the request that a client's notifications/cancelled names, in
+    the form of `wire.same_id`.
+    """
+    id = members.read(params).get("requestId", b"")
+    return same_id(id) if _is_name(id) else None
+
+
+def _is_name(text: bytes) -> bool:
+    """Whether it is a string or a number, and short enough to be kept."""
+    return text[:1] not in b"{[tfn" and len(text) <= limits.REQUEST_ID
+
+
+def _progress_token(params: bytes) -> bytes | None:
+    # Of another type, or too long, it stays in the params: the child judges
+    # it, and what it might say of it can't be taken for a number of ours.
+    if not members.may_have(params, b"progressToken"):
+        return None
+    token = members.meta(params).get("progressToken", b"")
+    return token if _is_name(token) else None
+
+
+def _with_token(params: bytes, number: int) -> bytes:
+    meta = {**members.meta(params), "progressToken": b"%d" % number}
+    return members.put(params, "_meta", members.write(meta))
+
+
+def _number(text: bytes) -> int:
+    """The number of ours that a child repeats; 0, which is nobody's, if it is none."""
+    text = same_id(text) if text else b""
+    return int(text) if text.isdigit() else 0

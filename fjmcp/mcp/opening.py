@@ -1,0 +1,166 @@
+"""
+What a child is told first, and who may share a child that was told it.
+
+An opening is taken from a client's `initialize` (basic/lifecycle).  Children
+are told `clientInfo` fjmcp, so the client's name is no part of it.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from attrs import frozen
+
+from fjmcp import limits, refusals
+from fjmcp.mcp.revisions import LEGACY, negotiate
+from fjmcp.refusals import McpRefusal
+
+_ASKING = ("sampling", "elicitation", "roots")
+
+
+@frozen
+class Opening:
+    """
+    The revision that a child is asked for, and what its client can do.
+
+    `capabilities` is canonical JSON: equal ones are equal bytes.
+    """
+
+    revision: str
+    capabilities: bytes
+
+    @property
+    def key(self) -> str:
+        """What equal openings, and only they, have in common (design D1)."""
+        return sha256(
+            b"%b %b" % (self.revision.encode(), self.capabilities)
+        ).hexdigest()
+
+    def asks(self) -> bool:
+        """Whether a child may ask this client something."""
+        declared = msgspec.json.decode(self.capabilities)
+        return any(declared.get(name) is not None for name in _ASKING)
+
+
+PLAIN: Final = Opening(LEGACY[0], b"{}")
+"""For a request of nobody's session (design D3)."""
+
+
+class _Initialize(msgspec.Struct, rename="camel"):
+    protocol_version: str
+    capabilities: dict[str, Any] = {}
+
+
+_initialize = msgspec.json.Decoder(_Initialize)
+
+
+def read_initialize(params: bytes) -> Opening | McpRefusal:
+    """
+    The opening that a client's `initialize` asks for.
+
+    `clientInfo` and `capabilities` may be missing, though the schema has them
+    required: nothing hangs on them.
+    """
+    try:
+        asked = _initialize.decode(params)
+    except msgspec.DecodeError:
+        return refusals.INVALID_PARAMS.saying(
+            "initialize needs protocolVersion, a string, and capabilities, an object."
+        )
+    capabilities = _canonical(asked.capabilities)
+    if len(capabilities) > limits.CAPABILITIES:
+        return refusals.INVALID_PARAMS.saying(
+            "The capabilities of the client are too large."
+        )
+    return Opening(negotiate(asked.protocol_version), capabilities)
+
+
+def initialize_params(opening: Opening, version: str) -> bytes:
+    """The params of our `initialize`; `version` is that of fjmcp."""
+    return msgspec.json.encode(
+        {
+            "protocolVersion": opening.revision,
+            "capabilities": msgspec.Raw(opening.capabilities),
+            "clientInfo": {"name": "fjmcp", "version": version},
+        }
+    )
+
+
+@frozen
+class Opened:
+    """A child's answer to `initialize`: its bytes, and what we act on."""
+
+    result: bytes
+    revision: str
+    capabilities: bytes
+    server_name: str
+    server_version: str
+
+
+class _ServerInfo(msgspec.Struct):
+    name: str = ""
+    version: str = ""
+
+
+class _Result(msgspec.Struct, rename="camel"):
+    protocol_version: str
+    capabilities: dict[str, Any] = {}
+    server_info: _ServerInfo = _ServerInfo()
+
+
+_result = msgspec.json.Decoder(_Result)
+
+
+def read_result(result: bytes) -> Opened | None:
+    """The answer read; None if it is none, or in a revision that we don't speak."""
+    try:
+        told = _result.decode(result)
+    except msgspec.DecodeError:
+        return None
+    if told.protocol_version not in LEGACY:
+        return None
+    return Opened(
+        result,
+        told.protocol_version,
+        _canonical(told.capabilities),
+        told.server_info.name,
+        told.server_info.version,
+    )
+
+
+def compatible(told: Opened, now: Opened) -> bool:
+    """
+    Whether a client that was `told` the one is served well by the other: the
+    revision is the same, no capability is lost (design D2).
+    """
+    return told.revision == now.revision and _covers(
+        msgspec.json.decode(now.capabilities), msgspec.json.decode(told.capabilities)
+    )
+
+
+def _covers(now: object, told: object) -> bool:
+    if isinstance(told, dict) and isinstance(now, dict):
+        return all(_covers(now.get(name), value) for name, value in told.items())
+    return told is None or told is False or now == told
+
+
+@frozen
+class Profile:
+    """
+    What is known of a kind of child: that it never asks a client anything,
+    that it never logs to one.
+    """
+
+    never_asks: bool = False
+    never_logs: bool = False
+
+
+def may_share(opening: Opening, profile: Profile) -> bool:
+    """Whether sessions with equal openings may have one child (design D1)."""
+    return profile.never_asks or not opening.asks()
+
+
+def _canonical(value: object) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
