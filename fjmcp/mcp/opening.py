@@ -99,7 +99,7 @@ class Opened:
     server_version: str
 
 
-class _ServerInfo(msgspec.Struct):
+class _ServerInfo(msgspec.Struct, frozen=True):
     name: str = ""
     version: str = ""
 
