@@ -1,0 +1,26 @@
+"""
+What pytest needs to run trial's tests beside its own.
+"""
+
+from __future__ import annotations
+
+from unittest import TestCase as AnyTestCase
+
+import pytest
+from twisted.trial.unittest import TestCase
+
+
+def _place(item: pytest.Item) -> int:
+    """0: no reactor; 1: trial's own reactor run; 2: pytest-twisted, which keeps it running."""
+    case = getattr(item, "cls", None)
+    if case is None or not issubclass(case, AnyTestCase):
+        return 2
+    return 1 if issubclass(case, TestCase) else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Trial's cases first: one that runs the reactor fails once pytest-twisted
+    has started it.
+    """
+    items.sort(key=_place)
