@@ -104,7 +104,7 @@ async def load(sources: KeySources, store: Store) -> Ring:
             )
         ring = create(path)
     for lost in sorted(used - ring.ids):
-        log.warning(
+        log.warn(
             "the store holds credentials sealed with key {key_id}, which is not in the key ring;"
             " their owners will have to sign in again",
             key_id=lost.hex(),
