@@ -234,10 +234,303 @@ STORE_DOWN: Final = McpRefusal(
 INVALID_REQUEST_OAUTH: Final = OAuthRefusal(
     "invalid-request", "invalid_request", "The request is malformed."
 )
+# --- OAuth: registration (RFC 7591 §3.2.2) ---------------------------------------------
+
+REGISTRATION_MALFORMED: Final = OAuthRefusal(
+    "registration-malformed",
+    "invalid_client_metadata",
+    "A registration is a JSON object as RFC 7591 describes it.",
+)
+REGISTRATION_AUTH_METHOD: Final = OAuthRefusal(
+    "registration-auth-method",
+    "invalid_client_metadata",
+    "token_endpoint_auth_method must be none, client_secret_post or client_secret_basic.",
+)
+REGISTRATION_GRANT_TYPES: Final = OAuthRefusal(
+    "registration-grant-types",
+    "invalid_client_metadata",
+    "grant_types must contain authorization_code; refresh_token may stand beside it.",
+)
+REGISTRATION_RESPONSE_TYPES: Final = OAuthRefusal(
+    "registration-response-types",
+    "invalid_client_metadata",
+    "response_types must contain code.",
+)
+REDIRECT_URIS_MISSING: Final = OAuthRefusal(
+    "redirect-uris-missing",
+    "invalid_redirect_uri",
+    "redirect_uris must be a list with at least one URI.",
+)
+REDIRECT_URIS_MANY: Final = OAuthRefusal(
+    "redirect-uris-many",
+    "invalid_redirect_uri",
+    "There are too many redirect_uris. Register the ones you use.",
+)
+REDIRECT_URI_REFUSED: Final = OAuthRefusal(
+    "redirect-uri-refused", "invalid_redirect_uri", "This redirect URI cannot be registered."
+)
+
+# --- OAuth: who the client is (RFC 6749 §5.2) --------------------------------------------
+
+CLIENT_UNNAMED: Final = OAuthRefusal(
+    "client-unnamed",
+    "invalid_client",
+    "The request names no client. Send client_id, or register first.",
+    status=401,
+)
+CLIENT_UNKNOWN: Final = OAuthRefusal(
+    "client-unknown",
+    "invalid_client",
+    "This client is not registered here. Register again.",
+    status=401,
+)
+CLIENT_SECRET_WRONG: Final = OAuthRefusal(
+    "client-secret-wrong",
+    "invalid_client",
+    "The client secret is wrong. Send the one from the registration, or register again.",
+    status=401,
+)
+CLIENT_AUTH_METHOD: Final = OAuthRefusal(
+    "client-auth-method",
+    "invalid_client",
+    "The client did not authenticate in the way that it registered (token_endpoint_auth_method).",
+    status=401,
+)
+CLIENT_AUTH_MALFORMED: Final = OAuthRefusal(
+    "client-auth-malformed",
+    "invalid_client",
+    "The Authorization header is not Basic with base64 of client_id:client_secret.",
+    status=401,
+)
+CLIENT_AUTH_TWICE: Final = OAuthRefusal(
+    "client-auth-twice",
+    "invalid_request",
+    "The client authenticates in two ways at once. Use the Authorization header or the form.",
+)
+
+# --- OAuth: the authorization request (RFC 6749 §4.1.2.1) ---------------------------------
+# The first five are shown on a page of ours, never redirected: the URI to redirect to is
+# what they doubt.
+
+PARAMETER_TWICE: Final = OAuthRefusal(
+    "parameter-twice", "invalid_request", "A parameter was sent more than once."
+)
+AUTHORIZE_CLIENT_UNNAMED: Final = OAuthRefusal(
+    "authorize-client-unnamed",
+    "invalid_request",
+    "The address names no client (client_id). Start again from your assistant.",
+)
+AUTHORIZE_CLIENT_UNKNOWN: Final = OAuthRefusal(
+    "authorize-client-unknown",
+    "invalid_client",
+    "This client is not registered here. Remove the connection in your assistant and add it"
+    " again, so that it registers anew.",
+)
+REDIRECT_MISSING: Final = OAuthRefusal(
+    "redirect-missing",
+    "invalid_request",
+    "The address has no redirect_uri, and the client has registered several. Start again"
+    " from your assistant.",
+)
+REDIRECT_MISMATCH: Final = OAuthRefusal(
+    "redirect-mismatch",
+    "invalid_request",
+    "The redirect_uri is none of those that this client has registered. They must be equal,"
+    " letter by letter.",
+)
+STATE_TOO_LONG: Final = OAuthRefusal(
+    "state-too-long", "invalid_request", "The state parameter is too long. Shorten it."
+)
+REQUEST_OBJECT: Final = OAuthRefusal(
+    "request-object",
+    "request_not_supported",
+    "Request objects are not supported. Send the parameters themselves.",
+)
+REQUEST_URI: Final = OAuthRefusal(
+    "request-uri",
+    "request_uri_not_supported",
+    "request_uri is not supported. Send the parameters themselves.",
+)
+RESPONSE_TYPE_MISSING: Final = OAuthRefusal(
+    "response-type-missing", "invalid_request", "response_type is missing. Send response_type=code."
+)
+RESPONSE_TYPE: Final = OAuthRefusal(
+    "response-type", "unsupported_response_type", "The only response_type is code."
+)
+RESPONSE_MODE: Final = OAuthRefusal(
+    "response-mode", "invalid_request", "The only response_mode is query."
+)
+PKCE_MISSING: Final = OAuthRefusal(
+    "pkce-missing",
+    "invalid_request",
+    "PKCE is required. Send code_challenge with code_challenge_method=S256.",
+)
+PKCE_METHOD: Final = OAuthRefusal(
+    "pkce-method",
+    "invalid_request",
+    "The only code_challenge_method is S256, and it must be named.",
+)
+PKCE_CHALLENGE: Final = OAuthRefusal(
+    "pkce-challenge",
+    "invalid_request",
+    "code_challenge is not 43 to 128 characters of A-Z, a-z, 0-9, -, ., _ and ~.",
+)
+RESOURCE_FOREIGN: Final = OAuthRefusal(
+    "resource-foreign",
+    "invalid_target",
+    "The resource is not this server. Send the URL that its protected-resource metadata names.",
+)
+
+# --- OAuth: codes and refresh tokens (RFC 6749 §5.2) ----------------------------------------
+
+CODE_UNKNOWN: Final = OAuthRefusal(
+    "code-unknown", "invalid_grant", "The code is unknown. Authorize again."
+)
+CODE_EXPIRED: Final = OAuthRefusal(
+    "code-expired", "invalid_grant", "The code has expired. Authorize again, and redeem it at once."
+)
+CODE_CLIENT: Final = OAuthRefusal(
+    "code-of-another-client", "invalid_grant", "The code was given to another client."
+)
+CODE_REDIRECT: Final = OAuthRefusal(
+    "code-redirect",
+    "invalid_grant",
+    "The redirect_uri is not the one of the authorization request.",
+)
+CODE_VERIFIER_MISSING: Final = OAuthRefusal(
+    "code-verifier-missing", "invalid_grant", "PKCE is required. Send the code_verifier."
+)
+CODE_VERIFIER: Final = OAuthRefusal(
+    "code-verifier", "invalid_grant", "The code_verifier does not fit the code_challenge."
+)
+CODE_REUSED: Final = OAuthRefusal(
+    "code-reused",
+    "invalid_grant",
+    "The code was used before. What was given for it is withdrawn; authorize again.",
+)
+REFRESH_UNKNOWN: Final = OAuthRefusal(
+    "refresh-unknown", "invalid_grant", "The refresh token is unknown. Authorize again."
+)
+REFRESH_CLIENT: Final = OAuthRefusal(
+    "refresh-of-another-client",
+    "invalid_grant",
+    "The refresh token was given to another client.",
+)
+REFRESH_REUSED: Final = OAuthRefusal(
+    "refresh-reused",
+    "invalid_grant",
+    "The refresh token was replaced before. To be safe the whole grant is withdrawn;"
+    " authorize again.",
+)
+GRANT_OVER: Final = OAuthRefusal(
+    "grant-over", "invalid_grant", "This access was withdrawn. Authorize again."
+)
+GRANT_EXPIRED: Final = OAuthRefusal(
+    "grant-expired", "invalid_grant", "This access has expired. Authorize again."
+)
+SCOPE_WIDENED: Final = OAuthRefusal(
+    "scope-widened", "invalid_scope", "More scope is asked than was granted. Ask for less."
+)
+
+# --- OAuth: this server ------------------------------------------------------------------
+
 OAUTH_STORE_DOWN: Final = OAuthRefusal(
     "store-down",
     "temporarily_unavailable",
     "This server cannot read its store just now. Nothing is lost; try again in a minute.",
     status=503,
     retry_after=5,
+)
+
+ACCESS_DENIED: Final = OAuthRefusal(
+    "access-denied", "access_denied", "The person refused. Ask again only when they want it."
+)
+SIGN_IN_UNKNOWN: Final = OAuthRefusal(
+    "sign-in-unknown",
+    "invalid_request",
+    "This sign-in is over: it took too long, or was answered before. Go back to the application"
+    " and connect again.",
+)
+SIGN_IN_FORGED: Final = OAuthRefusal(
+    "sign-in-forged",
+    "invalid_request",
+    "This sign-in was begun in another browser, or cookies are off. If you did not begin it"
+    " yourself, close this page. Else allow cookies, go back to the application and connect again.",
+)
+CONSENT_UNCLEAR: Final = OAuthRefusal(
+    "consent-unclear", "invalid_request", "Choose to allow or to refuse on the page before this."
+)
+UPSTREAM_FAILED: Final = OAuthRefusal(
+    "upstream-failed",
+    "server_error",
+    "Forgejo did not complete the sign-in. Try again; if it goes on, tell whoever runs this"
+    " server.",
+)
+CODE_MISSING: Final = OAuthRefusal(
+    "code-missing", "invalid_request", "The parameter code is missing."
+)
+REFRESH_TOKEN_MISSING: Final = OAuthRefusal(
+    "refresh-token-missing", "invalid_request", "The parameter refresh_token is missing."
+)
+TOKEN_MISSING: Final = OAuthRefusal(
+    "token-missing", "invalid_request", "The parameter token is missing."
+)
+GRANT_TYPE_MISSING: Final = OAuthRefusal(
+    "grant-type-missing", "invalid_request", "The parameter grant_type is missing."
+)
+GRANT_TYPE_UNSUPPORTED: Final = OAuthRefusal(
+    "grant-type-unsupported",
+    "unsupported_grant_type",
+    "grant_type must be authorization_code or refresh_token.",
+)
+ACCOUNT_DEAD: Final = OAuthRefusal(
+    "account-dead",
+    "invalid_grant",
+    "Forgejo no longer honours the sign-in of this account. Authorize again.",
+)
+
+# --- OAuth: sign-in at Forgejo -------------------------------------------------------------
+
+SIGN_IN_REFUSED: Final = OAuthRefusal(
+    "sign-in-refused",
+    "access_denied",
+    "Forgejo did not accept this sign-in; it may have been used already. Go back to the"
+    " application and connect again.",
+)
+SIGN_IN_TROUBLED: Final = OAuthRefusal(
+    "sign-in-troubled",
+    "temporarily_unavailable",
+    "Forgejo could not finish the sign-in just now. Wait a minute, go back to the application"
+    " and connect again.",
+    status=503,
+    retry_after=15,
+)
+SIGN_IN_MISCONFIGURED: Final = OAuthRefusal(
+    "sign-in-misconfigured",
+    "server_error",
+    "Forgejo does not know this server: its OAuth client id or secret is wrong. Tell whoever"
+    " runs this server.",
+    status=502,
+)
+SIGN_IN_MIXED_UP: Final = OAuthRefusal(
+    "sign-in-mixed-up",
+    "server_error",
+    "Forgejo answered for another application or another account. Nothing was kept; tell whoever"
+    " runs this server.",
+    status=502,
+)
+SCOPE_TOO_WIDE: Final = OAuthRefusal(
+    "scope-too-wide",
+    "access_denied",
+    "Forgejo gives this server every right of your account, administration included, which it"
+    " must not have. At Forgejo, under Settings, Applications, revoke it; then connect again.",
+    status=403,
+)
+ACCOUNT_PROHIBITED: Final = OAuthRefusal(
+    "account-prohibited",
+    "access_denied",
+    "Forgejo does not let this account use its API: it is blocked, or must first change its"
+    " password or set up two-factor sign-in. Sign in at Forgejo itself to see which, then connect"
+    " again.",
+    status=403,
 )
