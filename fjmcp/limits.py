@@ -37,6 +37,10 @@ of its sessions; honest ones are under 1 KiB."""
 
 # --- OAuth ------------------------------------------------------------------
 
+CLIENTS: Final = 10_000
+"""Registered clients.  Past it those that nobody ever used make room, oldest
+first: registration is open to everybody, and each keeps up to 16 KiB."""
+
 REDIRECT_URIS: Final = 10
 """Redirect URIs of one client; VS Code registers six, the most seen."""
 
@@ -104,6 +108,42 @@ REFRESH_RETRY: Final = 15.0
 
 REFRESH_POLL: Final = 0.25
 """Between two looks at a row whose refresh another process has claimed."""
+
+REFRESH_SETTLE: Final = 5.0
+"""After Forgejo refused a refresh, before the row is read again: another node
+whose call won needs so long to commit at most (design D8)."""
+
+REFRESH_PATIENCE: Final = 10.0
+"""A request waits so long for a refresh while the old access token still
+serves; past it, it works with the old one."""
+
+REFRESH_ROUNDS: Final = 3
+"""Refreshes that one request may see: its own, and those that a row which
+changed meanwhile makes needful."""
+
+EXCHANGE_CLAIM: Final = FORGE_TOKEN + 2 * FORGE_ANSWER + 15.0
+"""From the start of a code exchange until its pair is in the account's row:
+the exchange, introspection, the user, and 15 s to commit."""
+
+PAIR_RETRY: Final = 1.0
+"""Between two tries to store a pair while the store is down."""
+
+PAIR_KEEP: Final = 10 * 60.0
+"""A pair that the store does not take is kept in memory so long.  It is the
+only copy; a disk that was full is usually mended by then."""
+
+FORGE_RETRY_AFTER: Final = 5 * 60.0
+"""The longest that we let Forgejo's own Retry-After put off a refresh."""
+
+FORGE_TOKEN_LENGTH: Final = 4096
+"""Characters of one token of Forgejo, which travels in a header and in an
+environment; a JWT under a 4096 bit key has some 900."""
+
+FORGE_TOKEN_LIFE: Final = 3600.0
+"""Life of an access token whose answer does not say: Forgejo's default."""
+
+FORGE_ERROR: Final = 300
+"""Characters of an error's description that go into the log."""
 
 # --- children ---------------------------------------------------------------
 

@@ -194,6 +194,12 @@ CHILDREN_FULL: Final = McpRefusal(
     "This server is at its limit and every tool server is at work. Try again in a moment.",
     retry_after=5,
 )
+CALL_CANCELLED: Final = McpRefusal(
+    "call-cancelled",
+    200,
+    -32800,
+    "The call was cancelled as you asked. What it had done by then stands.",
+)
 GRANT_ENDED: Final = McpRefusal(
     "grant-ended",
     401,

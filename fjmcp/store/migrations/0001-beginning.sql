@@ -17,6 +17,7 @@ CREATE TABLE accounts (
     version         BIGINT NOT NULL,            -- of the credential; each new pair adds one
     forge_grant     BIGINT,                     -- `gnt` of the pair, where its JWT can be read
     forge_count     BIGINT,                     -- `cnt` of the pair, likewise
+    received_at     DOUBLE PRECISION NOT NULL,  -- when Forgejo's reply with the pair came
     expires_at      DOUBLE PRECISION NOT NULL,  -- end of the access token at Forgejo
     dead_since      DOUBLE PRECISION,           -- set when Forgejo refused the credential
     refresh_owner   TEXT,                       -- who has claimed the refresh
@@ -33,6 +34,8 @@ CREATE TABLE signins (
     request         TEXT NOT NULL,              -- JSON, the authorization request as judged
     upstream_state  {blob} UNIQUE,              -- digest; NULL until the person consented
     upstream_verifier {blob},                   -- sealed PKCE verifier for Forgejo
+    exchange_from   DOUBLE PRECISION,           -- when its code went to Forgejo; once only
+    exchange_until  DOUBLE PRECISION,           -- while somebody works on it: until then
     credential      {blob},                     -- sealed pair, between exchange and account
     created_at      DOUBLE PRECISION NOT NULL,
     expires_at      DOUBLE PRECISION NOT NULL

@@ -1,0 +1,451 @@
+"""
+Forgejo over HTTP: the authorize URL, exchange, refresh, introspect, user.
+
+Every answer is a value.  The two calls of the token endpoint answer one of
+
+* `NewPair`: Forgejo gave tokens, and thereby killed the refresh token before;
+* `Refused`: Forgejo said no to this very token or code;
+* `Troubled`: neither is known.  `unsure` when Forgejo may have acted all the
+  same, so that its reply, and with it a refresh token, may be lost.
+
+No redirect is followed, no cookie kept, no body read further than
+`limits.FORGE_BODY`, and no token stands in a description.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from http.cookiejar import Cookie
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from attrs import define, field, frozen
+from OpenSSL import SSL
+from treq.client import HTTPClient
+from treq.cookies import IndexableCookieJar
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web._newclient import RequestNotSent
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+)
+from twisted.web.http import PotentialDataLoss, stringToDatetime
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IResponse
+
+from fjmcp import limits
+from fjmcp.forge.tokens import ForgeToken, Pair, scrub
+
+__all__ = [
+    "Forge",
+    "ForgeToken",
+    "Introspected",
+    "NewPair",
+    "Outcome",
+    "Pair",
+    "Refused",
+    "Troubled",
+    "User",
+    "forge_http",
+]
+
+AUTHORIZE: Final = "/login/oauth/authorize"
+TOKEN: Final = "/login/oauth/access_token"
+INTROSPECT: Final = "/login/oauth/introspect"
+USER: Final = "/api/v1/user"
+VERSION: Final = "/api/v1/version"
+
+
+@frozen
+class NewPair:
+    """Forgejo gave a pair.  It is the only copy there is: store it, then use it."""
+
+    pair: Pair
+
+
+@frozen
+class Refused:
+    """
+    Forgejo said no.
+
+    `error` of the token endpoint is its OAuth error; of the API
+    `invalid_token`, `insufficient_scope` or `prohibited`.
+    """
+
+    error: str
+    description: str
+
+
+@frozen
+class Troubled:
+    """
+    No answer that says anything about the token.
+
+    `retry_after`: seconds, where Forgejo named them.
+    `unsure`: Forgejo may have acted, and the answer be lost.
+    """
+
+    reason: str
+    retry_after: float | None = None
+    unsure: bool = False
+
+
+Outcome = NewPair | Refused | Troubled
+
+
+@frozen
+class Introspected:
+    """What Forgejo says of a token (RFC 7662 §2.2).  `scope` is the string once asked for."""
+
+    active: bool
+    sub: str = ""
+    scope: str = ""
+    audience: frozenset[str] = frozenset()
+    username: str = ""
+
+
+@frozen
+class User:
+    """Whose token it is."""
+
+    account_id: int
+    login: str
+
+
+@frozen
+class _Answer:
+    """A response, whole."""
+
+    status: int
+    body: bytes = field(repr=False)
+    retry_after: float | None
+
+    def members(self) -> Mapping[str, Any]:
+        """The members of the JSON object that the body is; none if it is not one."""
+        try:
+            found = msgspec.json.decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+REFUSALS: Final = frozenset({"invalid_grant", "unauthorized_client"})
+"""Errors of the token endpoint that are about this code or refresh token.
+Forgejo says `unauthorized_client` of a refresh token that was used before."""
+
+CODE_REFUSALS: Final = REFUSALS | {"invalid_request"}
+"""Likewise for a code: two that race for one get `invalid_request`."""
+
+WRONG_SECRET: Final = frozenset({"invalid client secret", "invalid empty client secret"})
+"""Descriptions that are about us, whatever the error: with a code Forgejo
+calls a wrong secret `unauthorized_client`."""
+
+
+def forge_http(reactor: Any) -> HTTPClient:
+    """
+    The HTTP client for `Forge`.
+
+    No connection is used twice: one that Forgejo closes at the wrong moment
+    would leave a refresh unsure.  No cookie is kept: a cookie of one account's
+    answer must not travel with another's request.
+    """
+    pool = HTTPConnectionPool(reactor, persistent=False)
+    agent = Agent(reactor, connectTimeout=limits.FORGE_CONNECT, pool=pool)
+    return HTTPClient(agent, cookiejar=no_cookies())
+
+
+def no_cookies() -> IndexableCookieJar:
+    """A cookie jar that stays empty."""
+    return _NoCookies()
+
+
+class _NoCookies(IndexableCookieJar):
+    def set_cookie(self, cookie: Cookie) -> None:
+        """Forget it."""
+
+
+def _no_slash(url: str) -> str:
+    return url.rstrip("/")
+
+
+def _one_line(scopes: str) -> str:
+    # Forgejo splits at single spaces.
+    return " ".join(scopes.split())
+
+
+@define(eq=False)
+class Forge:
+    """One Forgejo, and our OAuth application there.  Remembers nothing."""
+
+    log = Logger()
+    http: HTTPClient
+    url: str = field(converter=_no_slash)
+    """Where it is, with the sub-path if it has one."""
+    client_id: str
+    _client_secret: str = field(repr=False)
+    callback_url: str
+    scopes: str = field(converter=_one_line)
+    clock: IReactorTime
+    user_agent: str = "fjmcp"
+
+    def authorize_url(self, state: str, challenge: str) -> str:
+        """Where to send the browser; `challenge` is our own PKCE, S256."""
+        # Challenge and method always: without them Forgejo applies a stale
+        # challenge of an earlier flow in the same browser.
+        query = {
+            "client_id": self.client_id,
+            "redirect_uri": self.callback_url,
+            "response_type": "code",
+            "scope": self.scopes,
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        return f"{self.url}{AUTHORIZE}?{urlencode(query)}"
+
+    def is_issuer(self, issuer: str) -> bool:
+        """Whether `issuer` names this Forgejo (before version 12 it ended with a slash)."""
+        return issuer.rstrip("/") == self.url
+
+    async def exchange(self, code: str, verifier: str) -> Outcome:
+        """Redeem the code of a sign-in."""
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.callback_url,
+            "code_verifier": verifier,
+        }
+        return await self._token(form, CODE_REFUSALS, (code, verifier), None)
+
+    async def refresh(self, token: ForgeToken) -> Outcome:
+        """Spend a refresh token."""
+        form = {"grant_type": "refresh_token", "refresh_token": token.text}
+        return await self._token(form, REFUSALS, (token.text,), token)
+
+    async def introspect(self, access: ForgeToken) -> Introspected | Troubled:
+        """Whose token it is, for which application, with which scopes (RFC 7662)."""
+        answer = await self._ask(
+            "POST", INTROSPECT, limits.FORGE_ANSWER, self._basic(), {"token": access.text}
+        )
+        if isinstance(answer, Troubled):
+            return answer
+        if answer.status == 401:
+            return Troubled("invalid_client")
+        said = answer.members()
+        active = said.get("active")
+        if answer.status != 200 or not isinstance(active, bool):
+            return _trouble(answer)
+        return Introspected(
+            active,
+            _text(said.get("sub")),
+            _text(said.get("scope")),
+            _audience(said.get("aud")),
+            _text(said.get("username")),
+        )
+
+    async def user(self, access: ForgeToken) -> User | Refused | Troubled:
+        """
+        Whose token it is, by the API.
+
+        Only the API says whether an account may work: introspection and
+        refresh go well for one that is blocked.
+        """
+        answer = await self._ask("GET", USER, limits.FORGE_ANSWER, _bearer(access))
+        if isinstance(answer, Troubled):
+            return answer
+        said = answer.members()
+        if answer.status in (401, 403):
+            description = scrub(_text(said.get("message")), access.text)
+            return Refused(_api_error(answer.status, description), description)
+        account_id, login = said.get("id"), said.get("login")
+        if answer.status != 200 or type(account_id) is not int or not isinstance(login, str):
+            return _trouble(answer)
+        return User(account_id, scrub(login))
+
+    async def version(self) -> str | Troubled:
+        """Forgejo's version, as it says it to anybody."""
+        answer = await self._ask("GET", VERSION, limits.FORGE_ANSWER, {})
+        if isinstance(answer, Troubled):
+            return answer
+        version = answer.members().get("version")
+        if answer.status != 200 or not isinstance(version, str):
+            return _trouble(answer)
+        return scrub(version)
+
+    # --- how ------------------------------------------------------------------
+
+    async def _token(
+        self,
+        form: Mapping[str, str],
+        refusals: frozenset[str],
+        secrets: tuple[str, ...],
+        spent: ForgeToken | None,
+    ) -> Outcome:
+        asked_at = self.clock.seconds()
+        answer = await self._ask("POST", TOKEN, limits.FORGE_TOKEN, self._basic(), form)
+        if isinstance(answer, Troubled):
+            return answer
+        said = answer.members()
+        if answer.status == 200:
+            pair = Pair.read(said, asked_at, self.clock.seconds(), spent)
+            return Troubled("malformed", unsure=True) if pair is None else NewPair(pair)
+        error = said.get("error")
+        if not isinstance(error, str) or not 400 <= answer.status < 500:
+            return _trouble(answer)
+        description = scrub(_text(said.get("error_description")), self._client_secret, *secrets)
+        if description in WRONG_SECRET:
+            error = "invalid_client"
+        error = scrub(error, self._client_secret, *secrets)
+        if error in refusals:
+            return Refused(error, description)
+        self.log.warn(
+            "Forgejo's token endpoint says {error}: {description}",
+            error=error,
+            description=description,
+        )
+        return Troubled(error, answer.retry_after)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        limit: float,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+    ) -> _Answer | Troubled:
+        """One request and its whole answer, within `limit` seconds."""
+        work = Deferred.fromCoroutine(self._request(method, path, headers, form))
+        try:
+            return await work.addTimeout(limit, self.clock)
+        except TimeoutError:
+            return Troubled("timeout", unsure=True)
+        except CancelledError:
+            raise
+        except _TooLong:
+            return Troubled("too-large", unsure=True)
+        except (ConnectError, DNSLookupError, RequestNotSent):
+            return Troubled("unreachable")
+        except (ResponseFailed, RequestTransmissionFailed) as failed:
+            if any(reason.check(SSL.Error) for reason in failed.reasons):
+                return Troubled("tls")
+            return Troubled("connection-lost", unsure=True)
+        except ConnectionClosed:
+            return Troubled("connection-lost", unsure=True)
+        except Exception:
+            self.log.failure("asking Forgejo {method} {path}", method=method, path=path)
+            return Troubled("unexpected", unsure=True)
+
+    async def _request(
+        self, method: str, path: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+    ) -> _Answer:
+        response = await self.http.request(
+            method,
+            self.url + path,
+            headers=Headers(
+                {
+                    "Accept": ["application/json"],
+                    "User-Agent": [self.user_agent],
+                    **{name: [value] for name, value in headers.items()},
+                }
+            ),
+            data=None if form is None else dict(form),
+            allow_redirects=False,
+            unbuffered=True,
+            # Unused without treq's time-out; but without it treq imports the global one.
+            reactor=self.clock,  # type: ignore[arg-type]
+        )
+        body = await _whole(response, limits.FORGE_BODY)
+        waits = response.headers.getRawHeaders(b"Retry-After", [b""])
+        return _Answer(response.code, body, _retry_after(waits[-1], self.clock.seconds()))
+
+    def _basic(self) -> dict[str, str]:
+        # In the header, since introspection takes it nowhere else.
+        credentials = b64encode(f"{self.client_id}:{self._client_secret}".encode())
+        return {"Authorization": "Basic " + credentials.decode("ascii")}
+
+
+class _TooLong(Exception):
+    """A body went past its bound."""
+
+
+class _Body(Protocol):
+    """Collects a body up to `bound` bytes; who stops waiting closes the connection."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._chunks: list[bytes] = []
+        self.whole: Deferred[bytes] = Deferred(lambda whole: self._close())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._bound -= len(data)
+        if self._bound >= 0:
+            self._chunks.append(data)
+        elif not self.whole.called:
+            self._close()
+            self.whole.errback(_TooLong())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.whole.called:
+            return
+        # A body without a declared end is taken as it is: its JSON tells.
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.whole.callback(b"".join(self._chunks))
+        else:
+            self.whole.errback(reason)
+
+    def _close(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+
+async def _whole(response: IResponse, bound: int) -> bytes:
+    # Not treq's collect: a wait for it that ends early leaves the connection open.
+    body = _Body(bound)
+    response.deliverBody(body)
+    return await body.whole
+
+
+def _bearer(access: ForgeToken) -> dict[str, str]:
+    return {"Authorization": f"Bearer {access.text}"}
+
+
+def _trouble(answer: _Answer) -> Troubled:
+    # A gateway's 5xx says nothing of what Forgejo behind it did.
+    return Troubled(f"status-{answer.status}", answer.retry_after, unsure=answer.status >= 500)
+
+
+def _api_error(status: int, message: str) -> str:
+    if status == 401:
+        return "invalid_token"
+    return "insufficient_scope" if "required scope" in message else "prohibited"
+
+
+def _text(said: object) -> str:
+    return said if isinstance(said, str) else ""
+
+
+def _audience(said: object) -> frozenset[str]:
+    """RFC 7662 §2.2: a string or a list of strings."""
+    named = said if isinstance(said, list) else [said]
+    return frozenset(each for each in named if isinstance(each, str))
+
+
+def _retry_after(text: bytes, now: float) -> float | None:
+    """RFC 9110 §10.2.3: seconds or a date."""
+    text = text.strip()
+    if text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, float(stringToDatetime(text)) - now)
+    except Exception:  # of several kinds, for whatever is not a date
+        return None
