@@ -198,6 +198,13 @@ TERM_WAIT: Final = 3.0
 KILL_WAIT: Final = 5.0
 """After KILL, before we say in the log that the kernel keeps it."""
 
+CANCELLED_CALL: Final = 10.0
+"""After a call was cancelled, for the child's answer; many children, as they
+should, give none."""
+
+OPENINGS: Final = 1000
+"""Answers to `initialize` that are kept to be given again, a few KiB each."""
+
 CALL: Final = 15 * 60.0
 """A request to a child without an answer: the longest client waits 5 min."""
 

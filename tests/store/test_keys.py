@@ -22,8 +22,8 @@ TWO = "00000002 " + "A" * 43 + "=\n"
 
 def keep_sealed(cursor: Cursor, value: bytes) -> None:
     cursor.execute(
-        "INSERT INTO accounts (account_id, login, credential, version, expires_at, signed_in_at)"
-        " VALUES (7, 'ada', ?, 1, 0, 0)",
+        "INSERT INTO refresh_tokens (token, grant_id, issued_at, successor) VALUES (?, 'g', 0, ?)",
+        b"digest",
         value,
     )
 

@@ -1,0 +1,70 @@
+"""Who may ask for authorization: registers clients and finds them again."""
+
+from __future__ import annotations
+
+from secrets import token_hex
+
+from attrs import define
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fjmcp import limits
+from fjmcp.oauth.clients import NONE, Client, ClientMetadata
+from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
+from fjmcp.store.queries import clients
+from fjmcp.store.transactions import Cursor, Store
+
+
+@define(eq=False)
+class Registrar:
+    """The registered clients (RFC 7591)."""
+
+    log = Logger()
+    _store: Store
+    _clock: IReactorTime
+
+    async def register(self, metadata: ClientMetadata) -> tuple[Client, TokenText | None]:
+        """
+        A new client with this metadata, and its secret unless its method is `none`.
+
+        The secret cannot be had again: only its digest is kept.
+        :raises StoreDown: nothing was registered.
+        """
+        secret = None
+        if metadata.token_endpoint_auth_method != NONE:
+            secret = mint(Kind.CLIENT_SECRET)
+        client = Client(
+            # RFC 6749 §2.2: the id is no secret; random, so that it tells nothing.
+            client_id=f"fj-{token_hex(16)}",
+            secret_digest=None if secret is None else digest(secret),
+            metadata=metadata,
+            created_at=self._clock.seconds(),
+        )
+        dropped = await self._store.write(_keep, client)
+        self.log.info(
+            "client registered",
+            client=client.client_id,
+            name=metadata.client_name,
+            redirect_uris=list(metadata.redirect_uris),
+            method=metadata.token_endpoint_auth_method,
+        )
+        if dropped:
+            self.log.warn("clients that nobody used were forgotten to make room", count=dropped)
+        return client, secret
+
+    async def find(self, client_id: str) -> Client | None:
+        """
+        The client of that id.
+
+        :raises StoreDown: the store cannot be asked.
+        """
+        # RFC 6749 §A.1: client ids are visible ASCII; no engine takes all of the rest.
+        if not client_id.isascii() or not client_id.isprintable():
+            return None
+        return await self._store.read(clients.find, client_id)
+
+
+def _keep(cursor: Cursor, client: Client) -> int:
+    dropped = clients.make_room(cursor, limits.CLIENTS - 1)
+    clients.add(cursor, client)
+    return dropped
