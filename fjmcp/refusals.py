@@ -187,6 +187,23 @@ CALL_TOO_LONG: Final = McpRefusal(
     "The Forgejo tool server did not answer in time. Whether the call took effect is unknown:"
     " look before you repeat it.",
 )
+CHILD_BUSY: Final = McpRefusal(
+    "child-busy",
+    503,
+    -32603,
+    "The Forgejo tool server takes nothing more just now. The call was not made; try again.",
+    retry_after=5,
+)
+CHILD_UNREADABLE: Final = McpRefusal(
+    "child-unreadable",
+    502,
+    -32603,
+    "The answer of the Forgejo tool server is too large or cannot be read. Ask for less at a time;"
+    " if the call changes something, look before you repeat it.",
+)
+NO_QUESTIONS: Final = McpRefusal(
+    "no-questions", 200, -32601, "The client of this server cannot be asked."
+)
 CHILDREN_FULL: Final = McpRefusal(
     "children-full",
     503,
