@@ -35,6 +35,13 @@ CAPABILITIES: Final = 16 * 1024
 """What a client says in `initialize` that it can do, which is kept with each
 of its sessions; honest ones are under 1 KiB."""
 
+SUBSCRIPTIONS: Final = 256
+"""Resources that one session subscribes to; a successor of its child is told
+each of them."""
+
+SUBSCRIPTION: Final = 2048
+"""The JSON text of one such resource's URI."""
+
 # --- OAuth ------------------------------------------------------------------
 
 CLIENTS: Final = 10_000

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from attrs import define, field, frozen
 
-from fjmcp import limits
 from fjmcp.mcp import members
 from fjmcp.mcp.wire import (
     Message,
@@ -22,6 +21,7 @@ from fjmcp.mcp.wire import (
     encode_notice,
     encode_reply,
     encode_request,
+    is_id,
     same_id,
 )
 from fjmcp.refusals import McpRefusal
@@ -107,9 +107,7 @@ class Conversation:
         """Begin a request.  Its params go on as they are, but for the token."""
         self._last = number = self._last + 1
         token = _progress_token(request.params)
-        params = (
-            request.params if token is None else _with_token(request.params, number)
-        )
+        params = request.params if token is None else _with_token(request.params, number)
         self._asked[number] = _Asked(request.id, token)
         return Ask(number, encode_request(b"%d" % number, request.method, params))
 
@@ -122,9 +120,7 @@ class Conversation:
         """
         if number not in self._asked:
             return None
-        return encode_notice(
-            CANCELLED, members.put(params or b"{}", "requestId", b"%d" % number)
-        )
+        return encode_notice(CANCELLED, members.put(params or b"{}", "requestId", b"%d" % number))
 
     def forget(self, number: int) -> None:
         """Nobody waits for this request any more."""
@@ -150,9 +146,7 @@ class Conversation:
         if asked is None:
             return Stray("an answer to nothing that was asked")
         ours = Reply(asked.id, reply.result, reply.error)
-        return Answer(
-            number, ours, encode_reply(ours.id, result=ours.result, error=ours.error)
-        )
+        return Answer(number, ours, encode_reply(ours.id, result=ours.result, error=ours.error))
 
     def _hear_progress(self, notice: Notice) -> Progress | Stray:
         number = _number(members.read(notice.params).get("progressToken", b""))
@@ -175,12 +169,7 @@ def cancelled_id(params: bytes) -> bytes | None:
     the form of `wire.same_id`.
     """
     id = members.read(params).get("requestId", b"")
-    return same_id(id) if _is_name(id) else None
-
-
-def _is_name(text: bytes) -> bool:
-    """Whether it is a string or a number, and short enough to be kept."""
-    return text[:1] not in b"{[tfn" and len(text) <= limits.REQUEST_ID
+    return same_id(id) if is_id(id) else None
 
 
 def _progress_token(params: bytes) -> bytes | None:
@@ -189,7 +178,7 @@ def _progress_token(params: bytes) -> bytes | None:
     if not members.may_have(params, b"progressToken"):
         return None
     token = members.meta(params).get("progressToken", b"")
-    return token if _is_name(token) else None
+    return token if is_id(token) else None
 
 
 def _with_token(params: bytes, number: int) -> bytes:
@@ -199,5 +188,5 @@ def _with_token(params: bytes, number: int) -> bytes:
 
 def _number(text: bytes) -> int:
     """The number of ours that a child repeats; 0, which is nobody's, if it is none."""
-    text = same_id(text) if text else b""
-    return int(text) if text.isdigit() else 0
+    same = same_id(text) if is_id(text) else b""
+    return int(same) if same.isdigit() else 0

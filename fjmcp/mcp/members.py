@@ -31,9 +31,7 @@ def read(text: bytes) -> dict[str, bytes]:
 
 def write(members: Mapping[str, bytes]) -> bytes:
     """The JSON object with these members."""
-    return msgspec.json.encode(
-        {name: msgspec.Raw(value) for name, value in members.items()}
-    )
+    return msgspec.json.encode({name: msgspec.Raw(value) for name, value in members.items()})
 
 
 def put(text: bytes, name: str, value: bytes) -> bytes:

@@ -11,10 +11,12 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 
 from fjmcp import limits, refusals
+from fjmcp.mcp import members
 from fjmcp.mcp.revisions import LEGACY, negotiate
+from fjmcp.mcp.wire import Request
 from fjmcp.refusals import McpRefusal
 
 _ASKING = ("sampling", "elicitation", "roots")
@@ -23,25 +25,61 @@ _ASKING = ("sampling", "elicitation", "roots")
 @frozen
 class Opening:
     """
-    The revision that a child is asked for, and what its client can do.
+    What brings a child into the state that a session counts on.
 
-    `capabilities` is canonical JSON: equal ones are equal bytes.
+    `revision` is the one that the child is asked for; `capabilities` is
+    canonical JSON of what the client can do, so equal ones are equal bytes.
+    `log_level` and `subscriptions` (URIs) are what the client set since.
     """
 
     revision: str
     capabilities: bytes
+    log_level: str | None = None
+    subscriptions: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str:
-        """What equal openings, and only they, have in common (design D1)."""
-        return sha256(
-            b"%b %b" % (self.revision.encode(), self.capabilities)
-        ).hexdigest()
+        """What equal openings, and only they, have in common."""
+        parts = [self.revision, self.capabilities.decode(), self.log_level]
+        return sha256(_canonical([*parts, *sorted(self.subscriptions)])).hexdigest()
 
     def asks(self) -> bool:
         """Whether a child may ask this client something."""
         declared = msgspec.json.decode(self.capabilities)
         return any(declared.get(name) is not None for name in _ASKING)
+
+    def after(self, request: Request) -> Opening:
+        """
+        The opening of the session once `request` was answered with a result.
+
+        A subscription past limits.SUBSCRIPTIONS is not remembered, so a
+        successor of the child is not told of it.
+        """
+        match request.method:
+            case "logging/setLevel":
+                level = _text(request.params, "level")
+                return self if level is None else evolve(self, log_level=level)
+            case "resources/subscribe":
+                uri = _text(request.params, "uri")
+                if uri is None or len(self.subscriptions) >= limits.SUBSCRIPTIONS:
+                    return self
+                return evolve(self, subscriptions=self.subscriptions | {uri})
+            case "resources/unsubscribe":
+                uri = _text(request.params, "uri")
+                return evolve(self, subscriptions=self.subscriptions - {uri})
+        return self
+
+    def replay(self) -> list[tuple[str, bytes]]:
+        """
+        Method and params of what a successor is asked when it is initialized,
+        before anything else (design D2).
+        """
+        asked = []
+        if self.log_level is not None:
+            asked.append(("logging/setLevel", _canonical({"level": self.log_level})))
+        for uri in sorted(self.subscriptions):
+            asked.append(("resources/subscribe", _canonical({"uri": uri})))
+        return asked
 
 
 PLAIN: Final = Opening(LEGACY[0], b"{}")
@@ -50,7 +88,7 @@ PLAIN: Final = Opening(LEGACY[0], b"{}")
 
 class _Initialize(msgspec.Struct, rename="camel"):
     protocol_version: str
-    capabilities: dict[str, Any] = {}
+    capabilities: dict[str, Any] | None = None
 
 
 _initialize = msgspec.json.Decoder(_Initialize)
@@ -69,11 +107,9 @@ def read_initialize(params: bytes) -> Opening | McpRefusal:
         return refusals.INVALID_PARAMS.saying(
             "initialize needs protocolVersion, a string, and capabilities, an object."
         )
-    capabilities = _canonical(asked.capabilities)
+    capabilities = _canonical(asked.capabilities or {})
     if len(capabilities) > limits.CAPABILITIES:
-        return refusals.INVALID_PARAMS.saying(
-            "The capabilities of the client are too large."
-        )
+        return refusals.INVALID_PARAMS.saying("The capabilities of the client are too large.")
     return Opening(negotiate(asked.protocol_version), capabilities)
 
 
@@ -158,8 +194,22 @@ class Profile:
 
 
 def may_share(opening: Opening, profile: Profile) -> bool:
-    """Whether sessions with equal openings may have one child (design D1)."""
-    return profile.never_asks or not opening.asks()
+    """
+    Whether sessions with equal openings may have one child: it must not be
+    able to say what is meant for one of them only (design D1).
+    """
+    return (
+        not opening.subscriptions
+        and (profile.never_asks or not opening.asks())
+        and (profile.never_logs or opening.log_level is None)
+    )
+
+
+def _text(params: bytes, name: str) -> str | None:
+    value = members.read(params).get(name, b"")
+    if not value.startswith(b'"') or len(value) > limits.SUBSCRIPTION:
+        return None
+    return msgspec.json.decode(value, type=str)
 
 
 def _canonical(value: object) -> bytes:

@@ -74,37 +74,42 @@ _envelope = msgspec.json.Decoder(_Envelope)
 
 def read(body: bytes) -> Message | McpRefusal:
     """
-    The message in `body`: one of a client, or one line of a child.
+    The message that a client sent.
 
     Refuses what is not JSON in UTF-8 (PARSE_ERROR), what nests too deeply, a
     batch, and what is not JSON-RPC 2.0 as MCP narrows it: the id of a request
     is a string or a number, never null.
     """
-    if not _is_utf8(body):
+    return refusals.TOO_DEEP if _deeper_than(limits.JSON_DEPTH, body) else read_line(body)
+
+
+def read_line(line: bytes) -> Message | McpRefusal:
+    """
+    The message in a line of a child.
+
+    As `read`, but it may nest as deeply as the parser goes, some 900: with
+    file contents in it, to know the depth costs as much as all the rest.
+    """
+    if not _is_utf8(line):
         return refusals.PARSE_ERROR
-    if _deeper_than(limits.JSON_DEPTH, body):
-        return refusals.TOO_DEEP
     try:
-        return _judge(_decode(body))
+        return _judge(_decode(line))
     except msgspec.ValidationError:
-        return (
-            refusals.BATCH
-            if body.lstrip().startswith(b"[")
-            else refusals.INVALID_REQUEST
-        )
+        return refusals.BATCH if line.lstrip().startswith(b"[") else refusals.INVALID_REQUEST
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return refusals.PARSE_ERROR
 
 
-def _decode(body: bytes) -> _Envelope:
+def _decode(text: bytes) -> _Envelope:
     try:
-        return _envelope.decode(body)
+        return _envelope.decode(text)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        if not re.search(rb"\\u[dD][89a-fA-F]", body):
+        whole = _SURROGATE.sub(_whole, text)
+        if whole == text:
             raise
-    return _envelope.decode(_ESCAPE.sub(_whole, body))
+    return _envelope.decode(whole)
 
 
 def _judge(envelope: _Envelope) -> Message | McpRefusal:
@@ -122,9 +127,7 @@ def _judge(envelope: _Envelope) -> Message | McpRefusal:
     if envelope.id is UNSET:
         return Notice(envelope.method, params)
     id = bytes(envelope.id)
-    return (
-        Request(id, envelope.method, params) if _is_id(id) else refusals.INVALID_REQUEST
-    )
+    return Request(id, envelope.method, params) if is_id(id) else refusals.INVALID_REQUEST
 
 
 def _judge_reply(envelope: _Envelope) -> Reply | McpRefusal:
@@ -141,16 +144,17 @@ def _judge_reply(envelope: _Envelope) -> Reply | McpRefusal:
     if error is not None and not error.startswith(b"{"):
         return refusals.INVALID_REQUEST
     id = NULL if envelope.id is UNSET else bytes(envelope.id)
-    if _is_id(id) or (id == NULL and error is not None):
+    if is_id(id) or (id == NULL and error is not None):
         return Reply(id, result, error)
     return refusals.INVALID_REQUEST
 
 
-def _is_id(text: bytes) -> bool:
-    return text[:1] in _ID_BEGINS and len(text) <= limits.REQUEST_ID
+def is_id(text: bytes) -> bool:
+    """Whether JSON text is a string or a number, and short enough to be kept."""
+    return text.startswith(_ID_BEGINS) and len(text) <= limits.REQUEST_ID
 
 
-_ID_BEGINS = frozenset([b'"', b"-", *(b"%d" % digit for digit in range(10))])
+_ID_BEGINS = tuple(bytes([begin]) for begin in b'"-0123456789')
 
 
 def same_id(text: bytes) -> bytes:
@@ -180,18 +184,14 @@ def encode_notice(method: str, params: bytes = b"") -> bytes:
     return b'{"jsonrpc":"2.0",%b}' % _call(method, params)
 
 
-def encode_reply(
-    id: bytes, *, result: bytes | None = None, error: bytes | None = None
-) -> bytes:
+def encode_reply(id: bytes, *, result: bytes | None = None, error: bytes | None = None) -> bytes:
     """An answer in one line, without the line end: give a result or an error."""
     if error is not None:
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id, _flat(error))
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, _flat(result or b"{}"))
 
 
-def error_reply(
-    id: bytes | None, refusal: McpRefusal, data: bytes | None = None
-) -> bytes:
+def error_reply(id: bytes | None, refusal: McpRefusal, data: bytes | None = None) -> bytes:
     """The refusal as the answer to `id`; `data` is JSON text."""
     error: dict[str, object] = {"code": refusal.code, "message": refusal.message}
     if data is not None:
@@ -201,11 +201,7 @@ def error_reply(
 
 def _call(method: str, params: bytes) -> bytes:
     name = msgspec.json.encode(method)
-    return (
-        b'"method":%b,"params":%b' % (name, _flat(params))
-        if params
-        else b'"method":%b' % name
-    )
+    return b'"method":%b,"params":%b' % (name, _flat(params)) if params else b'"method":%b' % name
 
 
 _FLATTEN = bytes.maketrans(b"\r\n", b"  ")
@@ -229,13 +225,16 @@ def _is_utf8(body: bytes) -> bool:
     return True
 
 
-_PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_HALF = rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
-_ESCAPE = re.compile(_PAIR + rb"|(" + _HALF + rb")|\\.")
+# After an odd number of backslashes the next one is escaped, and begins nothing.
+_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*+)(?:"
+    rb"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 
 
-def _whole(escape: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if escape[1] else escape[0]
+def _whole(found: re.Match[bytes]) -> bytes:
+    return found[0] if found["pair"] else found[1] + rb"\ufffd"
 
 
 _BRACKETS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
@@ -248,6 +247,4 @@ def _deeper_than(limit: int, body: bytes) -> bool:
     # What stands between quotes, once the escaped quotes are gone, is a string.
     outside = b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
     steps = outside.translate(_BRACKETS, _NO_BRACKETS)
-    return steps.count(b"\x01") > limit and any(
-        depth > limit for depth in accumulate(memoryview(steps).cast("b"))
-    )
+    return steps.count(b"\x01") > limit and max(accumulate(memoryview(steps).cast("b"))) > limit
