@@ -1,0 +1,241 @@
+"""
+The API of the stand-in: what the children's everyday tools ask for.
+
+The checks come in Forgejo's order: a bad token 401, a blocked person 403, a
+scope that is missing 403, then what is private and somebody else's 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+from attrs import define, frozen
+from klein import Klein
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
+
+from fjmcp.demo.forge_accounts import Instance, Person, Repository
+from fjmcp.demo.forge_answers import Answer, json_answer, json_of, query_of
+from fjmcp.demo.forge_bearers import Bearer, Bearers, Rejected
+from fjmcp.demo.forge_trouble import Troubles, serves
+
+VERSION: Final = "16.0.0+gitea-1.22.0"
+
+PROHIBITED: Final = (
+    "This account is prohibited from signing in, please contact your site administrator."
+)
+_PAGE: Final = 50
+"""The most entries of one page (MAX_RESPONSE_ITEMS)."""
+
+_HERE: Final = "/api/v1/repos/<owner>/<name>"
+
+
+@frozen
+class Caller:
+    """Who asks: an anonymous caller has no person and no scope."""
+
+    person: Person | None
+    public_only: bool = False
+
+
+@define(slots=False, eq=False)
+class Api:
+    """`/api/v1`."""
+
+    clock: IReactorTime
+    url: str
+    instance: Instance
+    bearers: Bearers
+    troubles: Troubles
+
+    app: ClassVar[Klein] = Klein()
+
+    @serves(app, "/api/v1/version", "GET")
+    def version(self, request: Request) -> Answer:
+        """Needs no scope, and yet no bad token."""
+        caller = self._caller(request)
+        return caller if isinstance(caller, Answer) else json_answer({"version": VERSION})
+
+    @serves(app, "/api/v1/user", "GET")
+    def user(self, request: Request) -> Answer:
+        """The person of the token."""
+        person = self._person(request, "user")
+        return person if isinstance(person, Answer) else json_answer(person.to_json(self.url))
+
+    @serves(app, "/api/v1/user/repos", "GET")
+    def own_repositories(self, request: Request) -> Answer:
+        """The person's repositories, private ones too."""
+        person = self._person(request, "user", "repository")
+        if isinstance(person, Answer):
+            return person
+        caller = self._caller(request)
+        shut = isinstance(caller, Answer) or caller.public_only
+        mine = [
+            r.to_json(self.url, person)
+            for r in self.instance.repositories
+            if r.owner is person and not (shut and r.private)
+        ]
+        return _paged(request, mine)
+
+    @serves(app, "/api/v1/users/<login>/repos", "GET")
+    def repositories_of(self, request: Request, login: str) -> Answer:
+        """Somebody's repositories, as far as the caller may know of them."""
+        caller = self._caller(request, "user", "repository")
+        if isinstance(caller, Answer):
+            return caller
+        owner = self.instance.person(login)
+        if owner is None:
+            return self._not_found()
+        seen = self._seen(caller)
+        return _paged(
+            request, [r.to_json(self.url, caller.person) for r in seen if r.owner is owner]
+        )
+
+    @serves(app, "/api/v1/repos/search", "GET")
+    def search(self, request: Request) -> Answer:
+        """Repositories whose name has `q` in it."""
+        caller = self._caller(request, "repository")
+        if isinstance(caller, Answer):
+            return caller
+        asked = query_of(request).get("q", "").lower()
+        found = [
+            r.to_json(self.url, caller.person) for r in self._seen(caller) if asked in r.full_name
+        ]
+        return _paged(request, found, wrapped=True)
+
+    @serves(app, _HERE, "GET")
+    def repository(self, request: Request, owner: str, name: str) -> Answer:
+        """One repository."""
+        found = self._repository(request, owner, name, "repository")
+        if isinstance(found, Answer):
+            return found
+        caller, repository = found
+        return json_answer(repository.to_json(self.url, caller.person))
+
+    @serves(app, f"{_HERE}/issues", "GET")
+    def issues(self, request: Request, owner: str, name: str) -> Answer:
+        """Issues, newest first; the open ones unless `state` says else."""
+        found = self._repository(request, owner, name, "issue")
+        if isinstance(found, Answer):
+            return found
+        _, repository = found
+        asked = query_of(request)
+        state = asked.get("state") or "open"
+        wanted = [i for i in repository.issues if state in ("all", i.state)]
+        if asked.get("type") == "pulls":
+            wanted = []
+        return _paged(request, [i.to_json(self.url, repository) for i in reversed(wanted)])
+
+    @serves(app, f"{_HERE}/issues/<number>", "GET")
+    def issue(self, request: Request, owner: str, name: str, number: str) -> Answer:
+        """One issue."""
+        found = self._repository(request, owner, name, "issue")
+        if isinstance(found, Answer):
+            return found
+        _, repository = found
+        wanted = next((i for i in repository.issues if str(i.number) == number), None)
+        if wanted is None:
+            return self._not_found()
+        return json_answer(wanted.to_json(self.url, repository))
+
+    @serves(app, f"{_HERE}/issues", "POST")
+    def open_issue(self, request: Request, owner: str, name: str) -> Answer:
+        """File an issue, for which somebody has to be signed in."""
+        found = self._repository(request, owner, name, "issue")
+        if isinstance(found, Answer):
+            return found
+        caller, repository = found
+        if caller.person is None:
+            return self._refused(401, "token is required")
+        said = json_of(request.content.read() if request.content is not None else b"")
+        title, body = said.get("title"), said.get("body")
+        if not isinstance(title, str) or not title.strip():
+            return self._refused(422, "[Title]: Required")
+        text = body if isinstance(body, str) else ""
+        issue = self.instance.open_issue(
+            repository, caller.person, title, text, self.clock.seconds()
+        )
+        return json_answer(issue.to_json(self.url, repository), 201)
+
+    @serves(app, "/api/<path:rest>", "GET", "POST", "PUT", "PATCH", "DELETE")
+    def anything_else(self, request: Request, rest: str) -> Answer:
+        """The token is judged before the path."""
+        caller = self._caller(request)
+        return caller if isinstance(caller, Answer) else self._not_found()
+
+    def _caller(self, request: Request, *categories: str) -> Caller | Answer:
+        """Who asks, or the refusal; the method says whether reading is enough."""
+        bearer = self.bearers.of(request)
+        if isinstance(bearer, Rejected):
+            return self._refused(401, bearer.message)
+        if bearer is None:
+            return Caller(None)
+        if blocked := self._blocked(bearer.person):
+            return json_answer({"message": blocked}, 403)
+        verb = "read" if request.method in (b"GET", b"HEAD") else "write"
+        return self._scoped(bearer, [f"{verb}:{category}" for category in categories])
+
+    def _scoped(self, bearer: Bearer, needs: Sequence[str]) -> Caller | Answer:
+        for need in needs:
+            if not bearer.scope.permits(need):
+                return self._refused(
+                    403, f"token does not have at least one of required scope(s): [{need}]"
+                )
+        return Caller(bearer.person, bearer.scope.public_only)
+
+    def _blocked(self, person: Person) -> str | None:
+        if not person.active or person.prohibited:
+            return PROHIBITED
+        if person.must_change_password:
+            return f"You must change your password. Change it at: {self.url}/user/change_password"
+        return None
+
+    def _person(self, request: Request, *categories: str) -> Person | Answer:
+        caller = self._caller(request, *categories)
+        if isinstance(caller, Answer):
+            return caller
+        return caller.person or self._refused(401, "token is required")
+
+    def _repository(
+        self, request: Request, owner: str, name: str, category: str
+    ) -> tuple[Caller, Repository] | Answer:
+        caller = self._caller(request, category)
+        if isinstance(caller, Answer):
+            return caller
+        repository = self.instance.repository(owner, name, caller.person)
+        if repository is None:
+            return self._not_found()
+        if repository.private and caller.public_only:
+            things = "issues" if category == "issue" else "repos"
+            return self._refused(403, f"token scope is limited to public {things}")
+        return caller, repository
+
+    def _seen(self, caller: Caller) -> list[Repository]:
+        return [
+            r
+            for r in self.instance.repositories
+            if r.seen_by(caller.person) and not (caller.public_only and r.private)
+        ]
+
+    def _refused(self, status: int, message: str) -> Answer:
+        return json_answer({"message": message, "url": f"{self.url}/api/swagger"}, status)
+
+    def _not_found(self) -> Answer:
+        message = "The target couldn't be found."
+        said = {"errors": [], "message": message, "url": f"{self.url}/api/swagger"}
+        return json_answer(said, 404)
+
+
+def _paged(request: Request, entries: list[dict[str, Any]], wrapped: bool = False) -> Answer:
+    """One page of a list, by `page` and `limit`."""
+    asked = query_of(request)
+    size = min(_number(asked.get("limit"), 30), _PAGE)
+    start = (_number(asked.get("page"), 1) - 1) * size
+    part = entries[start : start + size]
+    answer = json_answer({"ok": True, "data": part} if wrapped else part)
+    return answer.adding([("X-Total-Count", str(len(entries)))])
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text and text.isdecimal() and int(text) > 0 else default
