@@ -298,7 +298,7 @@ def _code_event(
     # RFC 8707 §2.2: the resource of a token request is one of those authorized.
     if not resource_ok:
         return Event.CODE_WRONG, RESOURCE_FOREIGN
-    return Event.CODE, CODE_UNKNOWN
+    return Event.CODE, ACCOUNT_DEAD
 
 
 def _refresh_event(

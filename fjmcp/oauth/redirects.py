@@ -92,7 +92,12 @@ def _native(uri: str) -> Uri | None:
 def is_loopback(uri: str) -> bool:
     """Whether a judged URI ends on the person's own computer, where any program may listen."""
     parts = split(uri)
-    return parts is not None and parts.name in LOOPBACK
+    if parts is None:
+        return False
+    # RFC 6761 §6.3: names under localhost are loopback too; RFC 1122 §3.2.1.3: so is 127/8.
+    last = parts.name.rpartition(".")[2]
+    address = parts.name.startswith("127.") and last.isdigit()
+    return parts.name in LOOPBACK or last == "localhost" or address
 
 
 def host(uri: str) -> str:
