@@ -1,0 +1,408 @@
+"""
+A link: one child, and the conversation with it.
+
+::
+
+    STARTING ──initialize answered──> OPEN ──drain──> DRAINING ──> ENDED
+        └───────── it fails, is too slow, or is killed ──────────────┘
+
+Every asker is answered exactly once, unless it leaves: by the child, or with
+an error when the child ends, takes too long, or is taken away.
+A link belongs to one grant for all its life.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from fjmcp import limits
+from fjmcp.children.launch import Launcher
+from fjmcp.children.process import Child, End
+from fjmcp.children.profiles import Command
+from fjmcp.children.stderr import Trickle
+from fjmcp.mcp.conversation import (
+    Answer,
+    Aside,
+    Conversation,
+    Progress,
+    Question,
+    Stray,
+)
+from fjmcp.mcp.opening import Opened, Opening, initialize_params, read_result
+from fjmcp.mcp.wire import (
+    NULL,
+    Notice,
+    Reply,
+    Request,
+    encode_notice,
+    encode_reply,
+    error_reply,
+    read,
+)
+from fjmcp.refusals import (
+    CALL_CANCELLED,
+    CALL_TOO_LONG,
+    CHILD_BUSY,
+    CHILD_CRASHED,
+    CHILD_DRAINED,
+    CHILD_MISSING,
+    CHILD_START_FAILED,
+    CHILD_START_SLOW,
+    CHILD_UNREADABLE,
+    NO_QUESTIONS,
+    TOO_DEEP,
+    McpRefusal,
+)
+
+_INITIALIZE: Final = Request(b"0", "initialize")
+_INITIALIZED: Final = encode_notice("notifications/initialized")
+
+
+class Asker(Protocol):
+    """Who waits for the answer to a request.  Lines are JSON-RPC messages."""
+
+    def said(self, line: bytes) -> None:
+        """News of the request: progress."""
+
+    def answered(self, line: bytes) -> None:
+        """The answer, or an error in its place.  Comes once, and last."""
+
+
+class LinkHearer(Protocol):
+    """Who a link belongs to: the pool."""
+
+    def link_ended(self, link: Link, end: End) -> None:
+        """Its child is gone and its askers are answered."""
+
+    def link_said(self, link: Link, notice: Notice) -> None:
+        """Its child said something that answers nobody."""
+
+
+class Phase(Enum):
+    """How far the life of a link has come."""
+
+    STARTING = "starting"
+    OPEN = "open"
+    DRAINING = "draining"
+    ENDED = "ended"
+
+
+@define(eq=False)
+class _Call:
+    id: bytes
+    asker: Asker | None
+    deadline: IDelayedCall
+    cancelled: bool = False
+
+
+@define(eq=False)
+class Link:
+    """
+    One child of one grant.
+
+    :ivar version: of the account's credential that the child was born with.
+    :ivar expires_at: when that credential's access token ends, epoch seconds.
+    :ivar idle_since: when its last call ended, epoch seconds; means something
+        only while nothing is in flight.
+    :ivar leaving: why it is taken away; "" while it is not.
+    """
+
+    log = Logger()
+
+    grant_id: str
+    account_id: int
+    opening: Opening
+    version: int
+    expires_at: float
+    _hearer: LinkHearer
+    _clock: IReactorTime
+    phase: Phase = field(default=Phase.STARTING, init=False)
+    idle_since: float = field(default=0.0, init=False)
+    leaving: str = field(default="", init=False)
+    _child: Child = field(init=False)
+    _conversation: Conversation = field(factory=Conversation, init=False)
+    _calls: dict[int, _Call] = field(factory=dict, init=False)
+    _opened: Opened | None = field(default=None, init=False)
+    _start: Deferred[Reply | McpRefusal] | None = field(default=None, init=False)
+    _drains: list[Deferred[None]] = field(factory=list, init=False)
+    _strays: Trickle = field(init=False)
+
+    @classmethod
+    def to(
+        cls,
+        launcher: Launcher,
+        command: Command,
+        *,
+        grant_id: str,
+        account_id: int,
+        opening: Opening,
+        version: int,
+        expires_at: float,
+        hearer: LinkHearer,
+        clock: IReactorTime,
+    ) -> Link:
+        """A link to a child that is not started yet."""
+        link = cls(grant_id, account_id, opening, version, expires_at, hearer, clock)
+        link._child = Child(launcher, command, link, clock)
+        link._strays = Trickle(clock)
+        return link
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process number."""
+        return self._child.pid
+
+    @property
+    def was_open(self) -> bool:
+        """Whether the child ever answered `initialize`."""
+        return self._opened is not None
+
+    @property
+    def opened(self) -> Opened:
+        """What the child answered to `initialize`; only of a link that was started."""
+        if self._opened is None:
+            raise RuntimeError("this link was not started")
+        return self._opened
+
+    @property
+    def in_flight(self) -> int:
+        """The calls without an answer."""
+        return len(self._calls)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes requests."""
+        return self.phase is Phase.OPEN and self._child.usable
+
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines of the child's stderr, its token blanked."""
+        return self._child.last_words
+
+    def gone(self) -> Deferred[End]:
+        """Fires when the child has ended; may be cancelled without harm."""
+        return self._child.ended()
+
+    # --- its life -----------------------------------------------------------
+
+    async def start(self, version: str, limit: float) -> Opened | McpRefusal:
+        """
+        Start the child and tell it the opening.
+
+        Must not be cancelled: the child would be nobody's.
+
+        :param version: of fjmcp, for `clientInfo`.
+        :param limit: seconds until the answer to `initialize`.
+        """
+        answered: Deferred[Reply | McpRefusal] = Deferred()
+        self._start = answered
+        deadline = self._clock.callLater(limit, self._too_slow)
+        self._child.start()
+        params = initialize_params(self.opening, version)
+        ask = self._conversation.ask(Request(_INITIALIZE.id, _INITIALIZE.method, params))
+        self._child.send(ask.line)
+        reply = await answered
+        if deadline.active():
+            deadline.cancel()
+        if isinstance(reply, McpRefusal):
+            return reply
+        opened = None if reply.result is None else read_result(reply.result)
+        if opened is None:
+            self.log.warn(
+                "child's answer to initialize is not one",
+                pid=self.pid,
+                error=(reply.error or b"")[:500].decode("utf-8", "replace"),
+            )
+            self.kill(CHILD_START_FAILED)
+            return CHILD_START_FAILED
+        self._opened = opened
+        self._child.send(_INITIALIZED)
+        self.phase = Phase.OPEN
+        self.idle_since = self._clock.seconds()
+        return opened
+
+    async def drain(self, limit: float) -> End:
+        """
+        Take nothing new, let the calls in flight end, then end the child.
+
+        Calls that `limit` seconds are not enough for get CHILD_DRAINED.
+        May run twice at a time; the shorter limit holds.
+        """
+        if self.phase in (Phase.STARTING, Phase.OPEN):
+            self.phase = Phase.DRAINING
+        if self._calls and limit > 0:
+            idle: Deferred[None] = Deferred(self._drains.remove)
+            self._drains.append(idle)
+            try:
+                await idle.addTimeout(limit, self._clock)
+            except TimeoutError:
+                pass
+        self.end_calls(CHILD_DRAINED)
+        self._settle(CHILD_DRAINED)
+        return await self._child.stop()
+
+    def kill(self, refusal: McpRefusal) -> Deferred[End]:
+        """End the calls with `refusal` and the child at once."""
+        if self.phase in (Phase.STARTING, Phase.OPEN):
+            self.phase = Phase.DRAINING
+        self.end_calls(refusal)
+        self._settle(refusal)
+        return self._child.kill()
+
+    def _too_slow(self) -> None:
+        self.kill(CHILD_START_SLOW)
+
+    def _settle(self, outcome: Reply | McpRefusal) -> None:
+        start, self._start = self._start, None
+        if start is not None:
+            start.callback(outcome)
+
+    # --- requests -------------------------------------------------------------
+
+    def ask(self, request: Request, asker: Asker) -> int:
+        """
+        Ask the child; the number is for `cancel` and `leave`.
+
+        A link that takes nothing more answers `asker` with CHILD_BUSY, after
+        this returned.
+        """
+        ask = self._conversation.ask(request)
+        taken = self.usable and self._child.send(ask.line)
+        deadline = self._clock.callLater(
+            limits.CALL if taken else 0.0,
+            self._give_up,
+            ask.number,
+            CALL_TOO_LONG if taken else CHILD_BUSY,
+        )
+        self._calls[ask.number] = _Call(request.id, asker, deadline)
+        return ask.number
+
+    def cancel(self, number: int, params: bytes = b"") -> None:
+        """
+        Tell the child that a call is cancelled.
+
+        :param params: of the client's notice.
+
+        The asker still gets an answer: the child's, or soon an error.
+        """
+        call = self._calls.get(number)
+        line = self._conversation.cancel(number, params)
+        if call is None or line is None or call.cancelled:
+            return
+        call.cancelled = True
+        self._child.send(line)
+        if call.deadline.active():
+            call.deadline.cancel()
+        call.deadline = self._clock.callLater(
+            limits.CANCELLED_CALL, self._give_up, number, CALL_CANCELLED
+        )
+
+    def leave(self, number: int) -> None:
+        """The asker is gone.  The call goes on; nobody hears its answer."""
+        call = self._calls.get(number)
+        if call is not None:
+            call.asker = None
+
+    def end_calls(self, refusal: McpRefusal) -> None:
+        """Answer all that is in flight with an error."""
+        for number in tuple(self._calls):
+            self._refuse(number, refusal)
+
+    def _give_up(self, number: int, refusal: McpRefusal) -> None:
+        if refusal is CALL_TOO_LONG:
+            self.log.warn("call takes too long", pid=self.pid, limit=limits.CALL)
+            line = self._conversation.cancel(number)
+            if line is not None:
+                self._child.send(line)
+        self._refuse(number, refusal)
+
+    def _refuse(self, number: int, refusal: McpRefusal) -> None:
+        call = self._calls.get(number)
+        if call is not None:
+            self._conversation.forget(number)
+            self._answer(number, error_reply(call.id, refusal))
+
+    def _answer(self, number: int, line: bytes) -> None:
+        call = self._calls.pop(number, None)
+        if call is None:
+            return
+        if call.deadline.active():
+            call.deadline.cancel()
+        if not self._calls:
+            self.idle_since = self._clock.seconds()
+        if call.asker is not None:
+            with self.log.failuresHandled("while answering a call of {pid}", pid=self.pid):
+                call.asker.answered(line)
+        if not self._calls:
+            drains, self._drains = self._drains, []
+            for idle in drains:
+                idle.callback(None)
+
+    # --- what the child says ------------------------------------------------------
+
+    def heard(self, line: bytes) -> None:
+        """The child said a line."""
+        message = read(line)
+        match self._conversation.hear(message):
+            case Answer(number=number, reply=reply, line=answer):
+                if self._start is not None:
+                    self._settle(reply)
+                else:
+                    self._answer(number, answer)
+            case Progress(number=number, line=news):
+                call = self._calls.get(number)
+                if call is not None and call.asker is not None:
+                    call.asker.said(news)
+            case Question() as question:
+                self._child.send(
+                    self._conversation.ping_answer(question)
+                    or error_reply(question.request.id, NO_QUESTIONS)
+                )
+            case Aside(notice=notice):
+                self._hearer.link_said(self, notice)
+            case Stray(reason=reason):
+                self._stray(message, reason)
+
+    def missed(self) -> None:
+        """A line of the child is lost.  It can only be told whose if one waits."""
+        self._only_call(CHILD_UNREADABLE)
+
+    def ended(self, end: End) -> None:
+        """The child is gone."""
+        self.phase = Phase.ENDED
+        self._settle(CHILD_MISSING if end.missing else CHILD_START_FAILED)
+        self.end_calls(CHILD_CRASHED)
+        self._hearer.link_ended(self, end)
+
+    def _stray(self, message: object, reason: str) -> None:
+        if self._strays.passes():
+            self.log.debug(
+                "child says what nobody asked",
+                pid=self.pid,
+                reason=reason,
+                left_out=self._strays.held(),
+            )
+        if message is TOO_DEEP:
+            self._only_call(CHILD_UNREADABLE)
+        elif isinstance(message, Reply) and message.id == NULL and message.error is not None:
+            # forgejo-mcp answers so when a tool panics.
+            if self._start is not None:
+                self._settle(message)
+            else:
+                self._only_call(None, message.error)
+
+    def _only_call(self, refusal: McpRefusal | None, error: bytes = b"") -> None:
+        if len(self._calls) != 1:
+            return
+        ((number, call),) = self._calls.items()
+        if refusal is not None:
+            self._refuse(number, refusal)
+        else:
+            self._conversation.forget(number)
+            self._answer(number, encode_reply(call.id, error=error))

@@ -1,0 +1,528 @@
+"""
+Which links a grant has: shared, started, replaced, capped.
+
+The only place where children live (design §3).  What is found here by one
+grant was started for that grant: links are kept by grant and opening, and are
+looked up by the *caller's* grant alone (design D1, D4).
+
+Two kinds of limit hold: `link_for` starts nothing past a cap, but asks the
+longest idle child to go first; and of several who want the same child one
+start serves all (design D2, D6).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fjmcp import limits
+from fjmcp.broker.links import Link, Phase
+from fjmcp.children.launch import Launcher
+from fjmcp.children.process import End
+from fjmcp.children.profiles import Command
+from fjmcp.mcp.opening import Opened, Opening
+from fjmcp.mcp.wire import Notice
+from fjmcp.refusals import (
+    CHILD_START_FAILED,
+    CHILDREN_FULL,
+    SHUTTING_DOWN,
+    McpRefusal,
+)
+from fjmcp.tasks import Tasks
+
+
+class Belongs(Protocol):
+    """A caller, as far as children are concerned."""
+
+    @property
+    def grant_id(self) -> str:
+        """The grant; a child is only ever its."""
+
+    @property
+    def account_id(self) -> int:
+        """The account, whose credential the child is born with."""
+
+
+class Born(Protocol):
+    """A credential, as far as children are concerned."""
+
+    @property
+    def version(self) -> int:
+        """Counts the account's pairs; a newer one replaces children of older ones."""
+
+    @property
+    def expires_at(self) -> float:
+        """End of the access token, epoch seconds."""
+
+
+C = TypeVar("C", bound=Born)
+C_co = TypeVar("C_co", bound=Born, covariant=True)
+
+
+class Usable(Protocol[C_co]):
+    """Where credentials come from."""
+
+    async def usable(self, account_id: int) -> C_co | McpRefusal:
+        """A credential that is good for a while, refreshed if need be."""
+
+
+@frozen
+class Bounds:
+    """
+    How much of everything.
+
+    :ivar children: live ones in total.
+    :ivar per_account: live ones of one account.
+    :ivar in_flight: requests at one child before another one starts.
+    :ivar start: seconds from spawn to the answer to `initialize`.
+    """
+
+    children: int = limits.CHILDREN
+    per_account: int = limits.CHILDREN_PER_ACCOUNT
+    in_flight: int = limits.CHILD_IN_FLIGHT
+    start: float = limits.CHILD_START
+
+
+Key: TypeAlias = tuple[str, str]
+"""A grant, and the key of an opening."""
+
+FIRST: Final = "first"
+MORE: Final = "more"
+SUCCESSOR: Final = "successor"
+
+
+@define(eq=False)
+class _Start:
+    """
+    A child on its way: who waits for it, and what became of it.
+
+    It belongs to the pool and not to the first who asked, who may leave.
+    """
+
+    key: Key
+    account_id: int
+    version: int
+    why: str
+    claimed: bool = False
+    link: Link | None = None
+    outcome: Link | McpRefusal | None = None
+    waiting: list[Deferred[None]] = field(factory=list)
+
+    async def wait(self) -> Link | McpRefusal:
+        """What became of it."""
+        if self.outcome is None:
+            settled: Deferred[None] = Deferred(self.waiting.remove)
+            self.waiting.append(settled)
+            await settled
+        return self.outcome or CHILD_START_FAILED
+
+    def settle(self, outcome: Link | McpRefusal) -> None:
+        """Tell all who wait; only the first word counts."""
+        if self.outcome is None:
+            self.outcome = outcome
+            waiting, self.waiting = self.waiting, []
+            for settled in waiting:
+                settled.callback(None)
+
+
+@define(eq=False)
+class _Ticket:
+    """A `link_for` under way.  The end of its grant is written on it."""
+
+    grant_id: str
+    refusal: McpRefusal | None = None
+
+
+@frozen
+class _Failure:
+    version: int
+    refusal: McpRefusal
+    until: float
+
+
+@define(eq=False)
+class Pool(Generic[C]):
+    """
+    The children of this process.
+
+    :ivar counts: of what happened: started, failed, ended, crashed, evicted,
+        replaced.
+    :ivar on_link_ended: told of each link that is gone.
+    :ivar on_link_said: told what a child says that answers nobody.
+    """
+
+    log = Logger()
+
+    _launcher: Launcher
+    _command_for: Callable[[C], Command]
+    _credentials: Usable[C]
+    _clock: IReactorTime
+    _version: str
+    _bounds: Bounds = field(factory=Bounds)
+    on_link_ended: Callable[[Link], None] = field(default=lambda link: None)
+    on_link_said: Callable[[Link, Notice], None] = field(default=lambda link, notice: None)
+    counts: Counter[str] = field(factory=Counter, init=False)
+    _open: dict[Key, list[Link]] = field(factory=dict, init=False)
+    _starts: list[_Start] = field(factory=list, init=False)
+    _leaving: set[Link] = field(factory=set, init=False)
+    _tickets: set[_Ticket] = field(factory=set, init=False)
+    _failures: dict[str, _Failure] = field(factory=dict, init=False)
+    _answers: OrderedDict[Key, Opened] = field(factory=OrderedDict, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _tasks: Tasks = field(factory=Tasks, init=False)
+
+    # --- asking ----------------------------------------------------------------
+
+    async def link_for(self, caller: Belongs, opening: Opening) -> Link | McpRefusal:
+        """
+        A link of the caller's grant that was told `opening` and has room.
+
+        Ask it without an `await` between: what is true of it here may be
+        otherwise after one.
+        """
+        ticket = _Ticket(caller.grant_id)
+        self._tickets.add(ticket)
+        try:
+            return await self._find_or_start(ticket, caller.account_id, opening)
+        finally:
+            self._tickets.discard(ticket)
+
+    async def opened_for(self, caller: Belongs, opening: Opening) -> Opened | McpRefusal:
+        """
+        The answer to a client's `initialize`: as it was given to this grant
+        for an equal opening, else a child's (design D1).
+        """
+        key = (caller.grant_id, opening.key)
+        opened = self._answers.get(key)
+        if opened is not None and not self._stopping:
+            self._answers.move_to_end(key)
+            return opened
+        link = await self.link_for(caller, opening)
+        return link if isinstance(link, McpRefusal) else link.opened
+
+    def find(self, caller: Belongs, opening: Opening) -> Link | None:
+        """A link of the caller's grant that is there already; None starts nothing."""
+        links = self._open.get((caller.grant_id, opening.key), [])
+        return next((link for link in reversed(links) if link.usable), None)
+
+    def links(self) -> tuple[Link, ...]:
+        """All that live, those that start or leave among them."""
+        starting = (start.link for start in self._starts if start.outcome is None)
+        return (
+            *(link for links in self._open.values() for link in links),
+            *(link for link in starting if link is not None and link not in self._leaving),
+            *self._leaving,
+        )
+
+    async def _find_or_start(
+        self, ticket: _Ticket, account_id: int, opening: Opening
+    ) -> Link | McpRefusal:
+        key = (ticket.grant_id, opening.key)
+        while True:
+            refusal = self._refusal(ticket)
+            if refusal is not None:
+                return refusal
+            credential = await self._credentials.usable(account_id)
+            refusal = self._refusal(ticket)
+            if refusal is not None:
+                return refusal
+            if isinstance(credential, McpRefusal):
+                return credential
+            link = self._roomy(key, credential.version)
+            if link is not None:
+                return link
+            start = self._joinable(key, credential.version)
+            if start is None:
+                failure = self._failure(ticket.grant_id, credential.version)
+                if failure is not None:
+                    return self._older(key) or failure
+                start = self._begin(key, account_id, opening, credential)
+            outcome = await start.wait()
+            refusal = self._refusal(ticket)
+            if refusal is not None:
+                return refusal
+            if isinstance(outcome, McpRefusal):
+                return self._older(key) or outcome
+            if not outcome.usable:
+                return CHILD_START_FAILED
+            if outcome.in_flight < self._bounds.in_flight:
+                return outcome
+
+    def _refusal(self, ticket: _Ticket) -> McpRefusal | None:
+        return SHUTTING_DOWN if self._stopping else ticket.refusal
+
+    def _roomy(self, key: Key, version: int) -> Link | None:
+        """The link to ask: the fullest that has room, so that others fall idle."""
+        roomy = [
+            link
+            for link in self._open.get(key, ())
+            if link.usable and link.version >= version and link.in_flight < self._bounds.in_flight
+        ]
+        return max(roomy, key=lambda link: link.in_flight, default=None)
+
+    def _older(self, key: Key) -> Link | None:
+        """
+        A link that a successor was to replace but could not.
+
+        Its credential is not the newest; it serves while it has not ended.
+        """
+        now = self._clock.seconds()
+        for link in self._open.get(key, ()):
+            if link.usable and link.expires_at > now and link.in_flight < self._bounds.in_flight:
+                return link
+        return None
+
+    def _joinable(self, key: Key, version: int) -> _Start | None:
+        for start in self._starts:
+            if (
+                start.key == key
+                and start.version >= version
+                and start.outcome is None
+                and len(start.waiting) < self._bounds.in_flight
+            ):
+                return start
+        return None
+
+    # --- starting -----------------------------------------------------------------
+
+    def _begin(self, key: Key, account_id: int, opening: Opening, credential: C) -> _Start:
+        here = [link for link in self._open.get(key, ()) if link.usable]
+        why = FIRST
+        if here:
+            why = MORE if any(link.version >= credential.version for link in here) else SUCCESSOR
+        start = _Start(key, account_id, credential.version, why)
+        self._starts.append(start)
+        self._tasks.start(self._run(start, opening, credential), "starting a child")
+        return start
+
+    async def _run(self, start: _Start, opening: Opening, credential: C) -> None:
+        outcome: Link | McpRefusal = CHILD_START_FAILED
+        try:
+            outcome = await self._make_room(start) or await self._spawn(start, opening, credential)
+        finally:
+            # Even if the above has a fault: nobody may wait for ever, no child be nobody's.
+            self._starts.remove(start)
+            if isinstance(outcome, McpRefusal) and start.link is not None:
+                self._discard(start.link, outcome)
+            start.settle(outcome)
+
+    async def _make_room(self, start: _Start) -> McpRefusal | None:
+        """Claim a place for one more child, or say that there is none."""
+        while start.outcome is None:
+            crowd = self._crowd(start)
+            if crowd is None:
+                start.claimed = True
+                return None
+            idle = [link for link in crowd if link.in_flight == 0 and not link.leaving]
+            going = [link for link in crowd if link.in_flight == 0 and link.leaving]
+            if idle:
+                victim = min(idle, key=lambda link: link.idle_since)
+                self.counts["evicted"] += 1
+                self._retire(victim, "evicted", 0.0)
+            elif going:
+                victim = going[0]
+            else:
+                self.log.warn("no room for a child", grant=start.key[0], account=start.account_id)
+                return CHILDREN_FULL
+            await victim.gone()
+        return CHILD_START_FAILED
+
+    def _crowd(self, start: _Start) -> list[Link] | None:
+        """The links of which one must go first; None if there is room."""
+        # Design D6: one successor at a time may exceed a cap.
+        spare = 1 if start.why == SUCCESSOR else 0
+        claims = [other for other in self._starts if other.claimed]
+        settled = [
+            *(link for links in self._open.values() for link in links),
+            *self._leaving,
+        ]
+        ours = [link for link in settled if link.account_id == start.account_id]
+        our_claims = [claim for claim in claims if claim.account_id == start.account_id]
+        if len(ours) + len(our_claims) >= self._bounds.per_account + spare:
+            return ours
+        if len(settled) + len(claims) >= self._bounds.children + spare:
+            return settled
+        return None
+
+    async def _spawn(self, start: _Start, opening: Opening, credential: C) -> Link | McpRefusal:
+        if start.outcome is not None:
+            return start.outcome
+        command = self._command_for(credential)
+        link = start.link = Link.to(
+            self._launcher,
+            command,
+            grant_id=start.key[0],
+            account_id=start.account_id,
+            opening=opening,
+            version=credential.version,
+            expires_at=credential.expires_at,
+            hearer=self,
+            clock=self._clock,
+        )
+        born = self._clock.seconds()
+        opened = await link.start(self._version, self._bounds.start)
+        seconds = self._clock.seconds() - born
+        if isinstance(opened, McpRefusal):
+            self._not_started(start, link, command.program, opened, seconds)
+            return opened
+        self._started(start, link, opened, seconds)
+        return link
+
+    def _started(self, start: _Start, link: Link, opened: Opened, seconds: float) -> None:
+        self.counts["started"] += 1
+        self.log.info(
+            "child started",
+            pid=link.pid,
+            grant=link.grant_id,
+            account=link.account_id,
+            opening=link.opening.key[:8],
+            revision=opened.revision,
+            server=opened.server_name,
+            server_version=opened.server_version,
+            credential=link.version,
+            why=start.why,
+            seconds=round(seconds, 3),
+        )
+        self._failures.pop(link.grant_id, None)
+        self._answers[start.key] = opened
+        self._answers.move_to_end(start.key)
+        while len(self._answers) > limits.OPENINGS:
+            self._answers.popitem(last=False)
+        links = self._open.setdefault(start.key, [])
+        older = [other for other in links if other.version < link.version]
+        links.append(link)
+        for other in older:
+            self.counts["replaced"] += 1
+            self._retire(other, "replaced", limits.DRAIN)
+
+    def _not_started(
+        self, start: _Start, link: Link, program: str, refusal: McpRefusal, seconds: float
+    ) -> None:
+        self.counts["failed"] += 1
+        if link.leaving:
+            return
+        self.log.error(
+            "child did not start",
+            pid=link.pid,
+            program=program,
+            grant=link.grant_id,
+            account=link.account_id,
+            reason=refusal.reason,
+            seconds=round(seconds, 3),
+            last_words=link.last_words,
+        )
+        now = self._clock.seconds()
+        for grant_id in [grant for grant, old in self._failures.items() if old.until <= now]:
+            del self._failures[grant_id]
+        self._failures[link.grant_id] = _Failure(start.version, refusal, now + limits.CHILD_RETRY)
+
+    def _failure(self, grant_id: str, version: int) -> McpRefusal | None:
+        failure = self._failures.get(grant_id)
+        if failure is None or failure.version != version:
+            return None
+        left = failure.until - self._clock.seconds()
+        # More than all of it is left when the clock was set back.
+        return failure.refusal if 0 < left <= limits.CHILD_RETRY else None
+
+    # --- ending --------------------------------------------------------------------
+
+    async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
+        """
+        End at once all that runs for a grant; whoever waits gets `refusal`.
+
+        Comes back when no child of the grant lives.  The grant may come back
+        (a credential that died and was renewed): nothing of it is remembered.
+        """
+        self._failures.pop(grant_id, None)
+        for key in [key for key in self._answers if key[0] == grant_id]:
+            del self._answers[key]
+        for ticket in self._tickets:
+            if ticket.grant_id == grant_id:
+                ticket.refusal = refusal
+        for start in [start for start in self._starts if start.key[0] == grant_id]:
+            self._abort(start, refusal)
+        ours = [link for link in self.links() if link.grant_id == grant_id]
+        await DeferredList([self._kill(link, "grant ended", refusal) for link in ours])
+
+    async def stop(self, drain: float) -> None:
+        """
+        End all children: calls in flight get `drain` seconds.
+
+        Comes back when none lives.  May be called again; nothing starts after.
+        """
+        self._stopping = True
+        for start in list(self._starts):
+            self._abort(start, SHUTTING_DOWN)
+        for link in self.links():
+            if link.leaving:
+                self._tasks.start(link.drain(drain), "stopping a child")
+            else:
+                self._retire(link, "stopped", drain)
+        await DeferredList([link.gone() for link in self.links()])
+        await self._tasks.settle()
+
+    def _abort(self, start: _Start, refusal: McpRefusal) -> None:
+        link = start.link
+        start.settle(refusal)
+        if link is not None:
+            self._kill(link, "aborted", refusal)
+
+    def _kill(self, link: Link, why: str, refusal: McpRefusal) -> Deferred[End]:
+        self._leave(link, why)
+        return link.kill(refusal)
+
+    def _retire(self, link: Link, why: str, drain: float) -> None:
+        self._leave(link, why)
+        self._tasks.start(link.drain(drain), "stopping a child")
+
+    def _discard(self, link: Link, refusal: McpRefusal) -> None:
+        if link.phase is not Phase.ENDED:
+            self._kill(link, "not started", refusal)
+
+    def _leave(self, link: Link, why: str) -> None:
+        link.leaving = link.leaving or why
+        self._drop(link)
+        self._leaving.add(link)
+
+    def _drop(self, link: Link) -> None:
+        key = (link.grant_id, link.opening.key)
+        links = self._open.get(key, [])
+        if link in links:
+            links.remove(link)
+            if not links:
+                del self._open[key]
+
+    # --- what links tell -------------------------------------------------------------
+
+    def link_ended(self, link: Link, end: End) -> None:
+        """A link: its child is gone."""
+        self._drop(link)
+        self._leaving.discard(link)
+        self.counts["ended"] += 1
+        reason = link.leaving or ("crashed" if link.was_open else "not started")
+        if reason == "crashed":
+            self.counts["crashed"] += 1
+            self.log.warn("child crashed", pid=link.pid, last_words=link.last_words)
+        self.log.info(
+            "child ended",
+            pid=link.pid,
+            grant=link.grant_id,
+            account=link.account_id,
+            reason=reason,
+            code=end.code,
+            signal=end.signal,
+            seconds=round(end.seconds, 3),
+            trouble=end.trouble,
+        )
+        with self.log.failuresHandled("while telling of the end of child {pid}", pid=link.pid):
+            self.on_link_ended(link)
+
+    def link_said(self, link: Link, notice: Notice) -> None:
+        """A link: its child said something that answers nobody."""
+        self.on_link_said(link, notice)
