@@ -1,0 +1,72 @@
+"""
+The two doors by which a grant ends or sleeps (design D23).
+
+*End* closes the grant's row for ever: revocation, reuse, an operator, expiry.
+*Suspend* leaves row and refresh family: a dead credential, a blocked user.
+Either empties the callers, ends what runs for the grant with an error, and
+only then is answered.  Sessions stay: the account and client may come back.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fjmcp.broker.callers import Callers
+from fjmcp.refusals import CREDENTIAL_DEAD, GRANT_ENDED, McpRefusal
+from fjmcp.store.queries import grants
+from fjmcp.store.transactions import Store
+
+
+class Runs(Protocol):
+    """Something that runs for grants: the pool's children, the open streams."""
+
+    async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
+        """
+        End all that runs for this grant, at once.
+
+        Whoever waits for an answer gets `refusal`.  Comes back when nothing
+        of the grant can act any more.
+        """
+
+
+@define(eq=False)
+class Endings:
+    """The doors.  Every grant that ends or sleeps goes through one of them."""
+
+    log = Logger()
+    _store: Store
+    _callers: Callers
+    _clock: IReactorTime
+    _runs: list[Runs] = field(factory=list, init=False)
+
+    def also_end(self, runs: Runs) -> None:
+        """Name something else that runs for grants."""
+        self._runs.append(runs)
+
+    async def end(self, grant_id: str, reason: str) -> None:
+        """Close a grant, its tokens, and all that runs for it."""
+        await self._store.write(grants.end, grant_id, reason, self._clock.seconds())
+        await self.ended(grant_id, reason)
+
+    async def ended(self, grant_id: str, reason: str) -> None:
+        """End what runs for a grant whose row was closed in the caller's transaction."""
+        self._callers.forget(grant_id)
+        self.log.info("grant ended", grant=grant_id, reason=reason)
+        await self._stop(grant_id, GRANT_ENDED)
+
+    async def suspend(self, account_id: int) -> None:
+        """Put every grant of an account to sleep until its next sign-in."""
+        self._callers.forget_account(account_id)
+        for grant_id in await self._store.read(grants.live_of_account, account_id):
+            self.log.info("grant sleeps", grant=grant_id, account=account_id)
+            await self._stop(grant_id, CREDENTIAL_DEAD)
+
+    async def _stop(self, grant_id: str, refusal: McpRefusal) -> None:
+        for runs in self._runs:
+            # One that fails must not keep the next from ending.
+            with self.log.failuresHandled("while ending {grant}", grant=grant_id):
+                await runs.end_grant(grant_id, refusal)

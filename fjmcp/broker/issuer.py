@@ -1,0 +1,243 @@
+"""
+Code to tokens, tokens to tokens, and their end.
+
+Every step is one transaction: the rows are read, `fjmcp.oauth.grants` judges
+them, and the answer is written before anything else can happen.  Forgejo is
+never asked here (design D16).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable
+
+from attrs import define, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from fjmcp import limits
+from fjmcp.broker.endings import Endings
+from fjmcp.oauth import grants as rules
+from fjmcp.oauth import resources
+from fjmcp.oauth.authorization import Params
+from fjmcp.oauth.clients import Client
+from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.scopes import Scopes, narrow_refresh
+from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
+from fjmcp.refusals import ACCOUNT_DEAD, CODE_MISSING, REFRESH_TOKEN_MISSING, RESOURCE_FOREIGN, OAuthRefusal
+from fjmcp.store.queries import accounts, grants
+from fjmcp.store.transactions import Cursor, Store
+from fjmcp.store.vault import Ring
+
+
+@frozen
+class Issued:
+    """A token response (RFC 6749 §5.1)."""
+
+    access: TokenText
+    refresh: TokenText | None
+    access_expires_at: float
+    scopes: str | None
+    """Set when what is granted is not what was asked for."""
+
+    def document(self, now: float) -> dict[str, object]:
+        """The members of the JSON answer."""
+        answer: dict[str, object] = {
+            "access_token": self.access.text,
+            "token_type": "Bearer",
+            "expires_in": max(0, int(self.access_expires_at - now)),
+        }
+        if self.refresh is not None:
+            answer["refresh_token"] = self.refresh.text
+        if self.scopes is not None:
+            answer["scope"] = self.scopes
+        return answer
+
+
+@frozen
+class _Ended:
+    """A grant was closed in the transaction; what runs for it must follow."""
+
+    grant_id: str
+    reason: str
+
+
+@define(eq=False)
+class Issuer:
+    """Redeems codes, rotates refresh tokens, and revokes either kind of token."""
+
+    log = Logger()
+    _store: Store
+    _ring: Ring
+    _endings: Endings
+    _endpoints: Endpoints
+    _clock: IReactorTime
+
+    async def redeem(self, client: Client, form: Params) -> Issued | OAuthRefusal:
+        """
+        `grant_type=authorization_code` (RFC 6749 §4.1.3), for an authenticated client.
+
+        :raises StoreDown: nothing was issued, or the answer to it was lost.
+        """
+        return await self._judged(self._store.write(self._redeem, client, form))
+
+    async def refresh(self, client: Client, form: Params) -> Issued | OAuthRefusal:
+        """
+        `grant_type=refresh_token` (RFC 6749 §6), for an authenticated client.
+
+        :raises StoreDown: nothing was rotated, or the answer to it was lost;
+            a replay within the grace gives the same pair.
+        """
+        return await self._judged(self._store.write(self._refresh, client, form))
+
+    async def revoke(self, client: Client, token: TokenText) -> None:
+        """
+        End the grant of a token of either kind (RFC 7009 §2.1).
+
+        A token that is unknown, or another client's, is no error (§2.2).
+        """
+        grant_id = await self._store.read(_grant_of, client.client_id, digest(token))
+        if grant_id is not None:
+            await self._endings.end(grant_id, "revoked")
+
+    async def _judged(
+        self, write: Awaitable[tuple[Issued | OAuthRefusal, list[_Ended]]]
+    ) -> Issued | OAuthRefusal:
+        answer, ended = await write
+        for each in ended:
+            await self._endings.ended(each.grant_id, each.reason)
+        if isinstance(answer, OAuthRefusal):
+            self.log.info("token refused", reason=answer.reason)
+        return answer
+
+    # --- in the transaction ---------------------------------------------------
+
+    def _redeem(
+        self, cursor: Cursor, client: Client, form: Params
+    ) -> tuple[Issued | OAuthRefusal, list[_Ended]]:
+        now = self._clock.seconds()
+        text = form.get("code")
+        if not text:
+            return CODE_MISSING, []
+        code = digest(TokenText(text))
+        row = grants.code(cursor, code)
+        match rules.judge_code(
+            row,
+            client_id=client.client_id,
+            redirect_uri=form.get("redirect_uri"),
+            verifier=form.get("code_verifier"),
+            resource_ok=self._is_ours(form),
+            now=now,
+        ):
+            case rules.Refuse(refusal):
+                return refusal, []
+            case rules.EndGrant(grant_id, refusal):
+                grants.end(cursor, grant_id, refusal.reason, now)
+                return refusal, [_Ended(grant_id, refusal.reason)]
+            case rules.Redeem(account_id, request):
+                pass
+        if accounts.is_dead(cursor, account_id):
+            return ACCOUNT_DEAD, []
+        asked = Scopes.parse(request.scopes)
+        granted = Scopes.granted(asked)
+        grant_id = os.urandom(12).hex()
+        made_room = grants.add(
+            cursor, grant_id, account_id, client.client_id, str(granted), now
+        )
+        grants.redeem_code(cursor, code, grant_id)
+        issued = self._mint(cursor, client, grant_id, granted, asked, None, now)
+        return issued, [_Ended(old, "room") for old in made_room]
+
+    def _refresh(
+        self, cursor: Cursor, client: Client, form: Params
+    ) -> tuple[Issued | OAuthRefusal, list[_Ended]]:
+        now = self._clock.seconds()
+        text = form.get("refresh_token")
+        if not text:
+            return REFRESH_TOKEN_MISSING, []
+        token = digest(TokenText(text))
+        row = grants.refresh_token(cursor, token)
+        grant = None if row is None else grants.grant(cursor, row.grant_id)
+        verdict = rules.judge_refresh(
+            row,
+            grant,
+            client_id=client.client_id,
+            successor_used=grants.successor_used(cursor, token),
+            account_dead=grant is not None and accounts.is_dead(cursor, grant.account_id),
+            now=now,
+        )
+        match verdict:
+            case rules.Refuse(refusal):
+                return refusal, []
+            case rules.EndGrant(grant_id, refusal):
+                grants.end(cursor, grant_id, refusal.reason, now)
+                return refusal, [_Ended(grant_id, refusal.reason)]
+            case rules.Rotate() | rules.Replay():
+                pass
+        assert row is not None and grant is not None
+        if not self._is_ours(form):
+            return RESOURCE_FOREIGN, []
+        granted = Scopes.parse(grant.scopes)
+        asked = narrow_refresh(granted, form.get("scope"))
+        if isinstance(asked, OAuthRefusal):
+            return asked, []
+        if isinstance(verdict, rules.Replay):
+            return self._open(row.token, verdict.successor), []
+        grants.touch(cursor, grant.grant_id, now)
+        issued = self._mint(cursor, client, grant.grant_id, granted, asked, row.token, now)
+        sealed = self._seal(row.token, issued)
+        grants.use_refresh_token(cursor, row.token, row.predecessor, sealed, now)
+        grants.forget_graces(cursor, now)
+        return issued, []
+
+    def _is_ours(self, form: Params) -> bool:
+        # There is one resource here, so what was authorized and what is asked for agree
+        # as soon as both are it.
+        return isinstance(resources.canonical(form.all("resource"), self._endpoints), str)
+
+    def _mint(
+        self,
+        cursor: Cursor,
+        client: Client,
+        grant_id: str,
+        granted: Scopes,
+        asked: Scopes,
+        predecessor: Digest | None,
+        now: float,
+    ) -> Issued:
+        access, expires_at = mint(Kind.ACCESS), now + limits.ACCESS_TOKEN
+        grants.add_access_token(cursor, digest(access), grant_id, expires_at, now)
+        refresh = None
+        if "refresh_token" in client.metadata.grant_types:
+            refresh = mint(Kind.REFRESH)
+            grants.add_refresh_token(cursor, digest(refresh), grant_id, predecessor, now)
+        # RFC 6749 §5.1: scope is required if it differs from what was requested.
+        differs = None if granted == asked else str(granted)
+        return Issued(access, refresh, expires_at, differs)
+
+    def _seal(self, token: Digest, issued: Issued) -> bytes:
+        assert issued.refresh is not None
+        pair = [issued.access.text, issued.refresh.text, issued.access_expires_at, issued.scopes]
+        return self._ring.seal(json.dumps(pair).encode(), _bound(token))
+
+    def _open(self, token: Digest, successor: bytes) -> Issued:
+        pair = json.loads(self._ring.open(successor, _bound(token)))
+        access, refresh, expires_at, scopes = pair
+        return Issued(TokenText(access), TokenText(refresh), expires_at, scopes)
+
+
+def _bound(token: Digest) -> str:
+    return f"refresh_tokens.successor:{token.value.hex()}"
+
+
+def _grant_of(cursor: Cursor, client_id: str, token: Digest) -> str | None:
+    """The live grant that a token of either kind belongs to, if it is this client's."""
+    bearer = grants.bearer(cursor, token)
+    grant = None if bearer is None else bearer.grant
+    if grant is None:
+        row = grants.refresh_token(cursor, token)
+        grant = None if row is None else grants.grant(cursor, row.grant_id)
+    if grant is None or grant.client_id != client_id or grant.ended_at is not None:
+        return None
+    return grant.grant_id

@@ -1,0 +1,119 @@
+"""
+The way of a browser: authorize, consent, callback.
+
+::
+
+    GET  /oauth/authorize   the request judged; our consent page
+    POST /oauth/consent     allowed: on to Forgejo; refused: back to the client
+    GET  /oauth/callback    from Forgejo: back to the client with our code
+"""
+
+from __future__ import annotations
+
+from attrs import define
+from twisted.logger import Logger
+from twisted.web.http import Request
+
+from fjmcp.broker.registrar import Registrar
+from fjmcp.broker.signins import FromForge, SignIns
+from fjmcp.oauth.authorization import Params, error_url, judge_redirect, judge_request
+from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.tokens import Kind, TokenText, mint
+from fjmcp.refusals import CONSENT_UNCLEAR, SIGN_IN_FORGED, SIGN_IN_UNKNOWN, OAuthRefusal
+from fjmcp.tasks import Tasks
+from fjmcp.web import pages
+from fjmcp.web.cookies import Cookies
+
+
+@define(eq=False)
+class Authorize:
+    """Answers a browser that a client has sent to sign in."""
+
+    log = Logger()
+    _registrar: Registrar
+    _signins: SignIns
+    _endpoints: Endpoints
+    _cookies: Cookies
+    _tasks: Tasks
+    _forge_host: str
+    """What the consent page calls Forgejo."""
+
+    async def authorize(self, request: Request, params: Params) -> bytes:
+        """A client's authorization request (RFC 6749 §4.1.1)."""
+        client_id = params.get("client_id")
+        client = None if client_id is None else await self._registrar.find(client_id)
+        redirect_uri = judge_redirect(params, client)
+        if isinstance(redirect_uri, OAuthRefusal):
+            return await self._refuse(request, redirect_uri)
+        assert client is not None
+        asked = judge_request(params, client, redirect_uri, self._endpoints)
+        if isinstance(asked, OAuthRefusal):
+            self.log.info("authorization refused", reason=asked.reason, client=client_id)
+            state = params.get("state")
+            return _send(request, error_url(redirect_uri, state, asked, self._endpoints.issuer))
+        # One browser, one cookie: a second tab must not invalidate the form in the first.
+        browser = self._cookies.browser(request) or mint(Kind.BROWSER)
+        signin = await self._signins.begin(asked, browser)
+        self._cookies.set_browser(request, browser)
+        return await pages.consent(client, redirect_uri, self._forge_host, signin)
+
+    async def consent(self, request: Request, form: Params) -> bytes:
+        """The person's word about it."""
+        browser = self._cookies.browser(request)
+        if not self._is_our_page(request) or browser is None:
+            return await self._refuse(request, SIGN_IN_FORGED)
+        signin = TokenText(form.get("signin", ""))
+        match form.get("decision"):
+            case "allow":
+                onward = await self._signins.consent(signin, browser)
+                if isinstance(onward, OAuthRefusal):
+                    return await self._refuse(request, onward)
+                # BP, "Confused Deputy": the state's cookie is set with the consent, not before.
+                self._cookies.set_state(request, onward.state)
+                return await pages.onward(onward.url)
+            case "deny":
+                back = await self._signins.deny(signin, browser)
+                if isinstance(back, OAuthRefusal):
+                    return await self._refuse(request, back)
+                return await pages.onward(back)
+            case _:
+                return await self._refuse(request, CONSENT_UNCLEAR)
+
+    async def callback(self, request: Request, params: Params) -> bytes:
+        """Forgejo's redirect (we are its client here)."""
+        text = params.get("state")
+        if text is None:
+            return await self._refuse(request, SIGN_IN_UNKNOWN)
+        state = TokenText(text)
+        back = FromForge(
+            state=state,
+            held=self._cookies.state(request, state),
+            code=params.get("code"),
+            error=params.get("error"),
+            issuer=params.get("iss"),
+        )
+        # Forgejo's reply to the exchange is not lost with a browser that closes.
+        url = await self._tasks.shield(self._signins.come_back(back))
+        if isinstance(url, OAuthRefusal):
+            return await self._refuse(request, url)
+        self._cookies.drop_state(request, state)
+        return _send(request, url)
+
+    def _is_our_page(self, request: Request) -> bool:
+        # Browsers send Origin with every form; "null" comes with our Referrer-Policy or from a
+        # sandboxed frame, and the cookie, which is SameSite=Lax, judges then.
+        origins = request.requestHeaders.getRawHeaders(b"origin", [])
+        ours = self._endpoints.public_url.encode("ascii")
+        return all(origin in (ours, b"null") for origin in origins)
+
+    async def _refuse(self, request: Request, refusal: OAuthRefusal) -> bytes:
+        self.log.info("sign-in refused", reason=refusal.reason)
+        request.setResponseCode(refusal.status)
+        return await pages.refusal(refusal)
+
+
+def _send(request: Request, url: str) -> bytes:
+    """Send the browser on.  303: whatever it sent here is not sent again there (RFC 9700 §4.12)."""
+    request.setResponseCode(303)
+    request.setHeader(b"location", url.encode("ascii"))
+    return b""

@@ -1,0 +1,257 @@
+"""
+`/mcp`: one message in, its answer out (design §3, "One POST /mcp").
+
+::
+
+    POST    bearer -> message -> session and revision -> child -> answer
+    GET     405 until a session has something to say unasked
+    DELETE  ends a session; its shared child stays
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.http import Request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header, parse_options_header
+
+from fjmcp.broker.callers import Caller
+from fjmcp.broker.credentials import Credential
+from fjmcp.broker.links import Link
+from fjmcp.broker.pool import Pool
+from fjmcp.broker.sessions import Session, Sessions
+from fjmcp.mcp import opening, revisions, wire
+from fjmcp.mcp.conversation import CANCELLED, cancelled_id
+from fjmcp.mcp.opening import Profile
+from fjmcp.refusals import (
+    NO_STREAM,
+    NOT_ACCEPTABLE,
+    SESSION_REQUIRED,
+    WRONG_CONTENT_TYPE,
+    McpRefusal,
+)
+from fjmcp.store.transactions import StoreDown
+from fjmcp.web.gate import Gate
+from fjmcp.web.stream import Answer, Form
+
+SESSION: Final = b"mcp-session-id"
+REVISION: Final = b"mcp-protocol-version"
+
+INITIALIZE: Final = "initialize"
+DISCOVER: Final = "server/discover"
+
+
+@frozen
+class _Said:
+    """One POST that was understood: who, in which session, what."""
+
+    request: Request
+    caller: Caller
+    session: Session | None
+    form: Form
+
+
+@define(eq=False)
+class Endpoint:
+    """The MCP endpoint.  Each method answers the request that it is given."""
+
+    log = Logger()
+    _gate: Gate
+    _sessions: Sessions
+    _pool: Pool[Credential]
+    _profile: Profile
+    _clock: IReactorTime
+    _require_session_id: bool
+    _calls: dict[tuple[Session, bytes], tuple[Link, int]] = field(factory=dict, init=False)
+    """The calls in flight of each session by the client's id: what a cancellation names."""
+
+    # --- the three methods ------------------------------------------------------
+
+    async def post(self, request: Request) -> None:
+        """A message of a client."""
+        caller = await self._caller(request)
+        if isinstance(caller, McpRefusal):
+            return self.refuse(request, caller)
+        form = accepted(request)
+        if isinstance(form, McpRefusal):
+            return self.refuse(request, form)
+        assert request.content is not None
+        message = wire.read(request.content.read())
+        if isinstance(message, McpRefusal):
+            return self.refuse(request, message)
+        id = message.id if isinstance(message, wire.Request) else None
+        session = self._session(request, caller, message)
+        if isinstance(session, McpRefusal):
+            return self.refuse(request, session, id)
+        revision = revisions.judge(
+            header(request, REVISION), message, session.revision if session else None
+        )
+        if isinstance(revision, McpRefusal):
+            return self.refuse(request, revision, id)
+        said = _Said(request, caller, session, form)
+        if not isinstance(message, wire.Request):
+            if not isinstance(revision, revisions.Dropped):
+                self._take(said, message)
+            request.setResponseCode(202)
+            request.finish()
+            return None
+        return await self._serve(said, message)
+
+    async def get(self, request: Request) -> None:
+        """A client that wants to hear what is said unasked."""
+        caller = await self._caller(request)
+        request.setHeader(b"allow", b"POST, DELETE")
+        self.refuse(request, caller if isinstance(caller, McpRefusal) else NO_STREAM)
+
+    async def delete(self, request: Request) -> None:
+        """A client that has done with its session (2025-11-25/basic/transports)."""
+        caller = await self._caller(request)
+        if isinstance(caller, McpRefusal):
+            return self.refuse(request, caller)
+        name = header(request, SESSION)
+        if name is None:
+            return self.refuse(request, SESSION_REQUIRED)
+        session = self._sessions.forget(name, caller.account_id, caller.client_id)
+        if isinstance(session, McpRefusal):
+            return self.refuse(request, session)
+        self.log.info("session ended", reason="deleted", grant=caller.grant_id)
+        request.setResponseCode(204)
+        request.finish()
+        return None
+
+    # --- what a message is about --------------------------------------------------
+
+    async def _caller(self, request: Request) -> Caller | McpRefusal:
+        return await self._gate.caller(request)
+
+    def _session(
+        self, request: Request, caller: Caller, message: wire.Message
+    ) -> Session | None | McpRefusal:
+        name = header(request, SESSION)
+        opens = isinstance(message, wire.Request) and message.method in (INITIALIZE, DISCOVER)
+        if opens:
+            return None
+        if name is None:
+            return SESSION_REQUIRED if self._require_session_id else None
+        return self._sessions.find(name, caller.account_id, caller.client_id)
+
+    def _take(self, said: _Said, message: wire.Notice | wire.Reply) -> None:
+        """A notice, or an answer to a child's question: there is nothing to answer."""
+        if said.session is None or not isinstance(message, wire.Notice):
+            return
+        if message.method != CANCELLED:
+            return
+        id = cancelled_id(message.params)
+        call = None if id is None else self._calls.get((said.session, id))
+        if call is not None:
+            link, number = call
+            link.cancel(number, message.params)
+
+    async def _serve(self, said: _Said, message: wire.Request) -> None:
+        match message.method:
+            case "initialize":
+                return await self._initialize(said, message)
+            case "ping":
+                return self.reply(said.request, wire.encode_reply(message.id, result=b"{}"))
+            case "logging/setLevel" if self._profile.never_logs:
+                return self.reply(said.request, wire.encode_reply(message.id, result=b"{}"))
+        return await self._call(said, message)
+
+    # --- opening a session ----------------------------------------------------------
+
+    async def _initialize(self, said: _Said, message: wire.Request) -> None:
+        asked = opening.read_initialize(message.params)
+        if isinstance(asked, McpRefusal):
+            return self.refuse(said.request, asked, message.id)
+        caller = said.caller
+        opened = await self._pool.opened_for(caller, asked)
+        if isinstance(opened, McpRefusal):
+            return self.refuse(said.request, opened, message.id)
+        name = self._sessions.open(caller.account_id, caller.client_id, asked, opened)
+        said.request.setHeader(SESSION, name.encode("ascii"))
+        return self.reply(said.request, wire.encode_reply(message.id, result=opened.result))
+
+    # --- a call -----------------------------------------------------------------------
+
+    async def _call(self, said: _Said, message: wire.Request) -> None:
+        session, caller = said.session, said.caller
+        if session is not None:
+            asked = session.opening
+        else:
+            asked = self._sessions.latest_opening(caller.account_id, caller.client_id)
+        link = await self._pool.link_for(caller, asked)
+        if isinstance(link, McpRefusal):
+            return self.refuse(said.request, link, message.id)
+        if session is not None and not session.check_successor(link.opened):
+            name = header(said.request, SESSION) or ""
+            self._sessions.forget(name, caller.account_id, caller.client_id)
+            return self.refuse(said.request, self._sessions.unknown, message.id)
+        if gone(said.request):
+            return None
+
+        def left() -> None:
+            # Legacy revisions: "Disconnection SHOULD NOT be interpreted as the client
+            # cancelling its request" (2025-11-25/basic/transports); the call goes on.
+            link.leave(number)
+
+        answer = Answer(said.request, self._clock, said.form, left)
+        number = link.ask(message, answer)
+        key = None if session is None else (session, wire.same_id(message.id))
+        if key is not None:
+            self._calls[key] = link, number
+        try:
+            await answer.done
+        finally:
+            if key is not None:
+                self._calls.pop(key, None)
+        return None
+
+    # --- answers --------------------------------------------------------------------
+
+    def reply(self, request: Request, line: bytes, status: int = 200) -> None:
+        """One JSON response."""
+        if gone(request):
+            return
+        request.setResponseCode(status)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"%d" % len(line))
+        request.write(line)
+        request.finish()
+
+    def refuse(self, request: Request, refusal: McpRefusal, id: bytes | None = None) -> None:
+        """A refusal in its wire form: status, headers, JSON-RPC error."""
+        self.log.info("refused", reason=refusal.reason, status=refusal.status)
+        self._gate.challenge(request, refusal)
+        if refusal.retry_after is not None:
+            request.setHeader(b"retry-after", b"%d" % refusal.retry_after)
+        self.reply(request, wire.error_reply(id, refusal), refusal.status)
+
+
+def accepted(request: Request) -> Form | McpRefusal:
+    """What the client sends and takes: its Content-Type and Accept headers, judged."""
+    content_type, _ = parse_options_header(header(request, b"content-type") or "")
+    if content_type != "application/json":
+        return WRONG_CONTENT_TYPE
+    accept = parse_accept_header(header(request, b"accept") or "*/*", MIMEAccept)
+    # A bare */* takes anything, but nobody who sends it reads events.
+    stream = any(kind == "text/event-stream" and quality for kind, quality in accept)
+    if accept.quality("application/json"):
+        return Form.EITHER if stream else Form.JSON
+    return Form.STREAM if stream else NOT_ACCEPTABLE
+
+
+def header(request: Request, name: bytes) -> str | None:
+    """One header; None without it, or where it is not ASCII or given twice."""
+    values = request.requestHeaders.getRawHeaders(name, [])
+    if len(values) != 1:
+        return None if not values else ""
+    return values[0].decode("ascii", "replace").strip()
+
+
+def gone(request: Request) -> bool:
+    """Whether the client has left."""
+    return request.channel is None

@@ -1,0 +1,99 @@
+"""
+The way of a client without a browser: token, revoke, register.
+
+All answers are JSON and not to be stored (RFC 6749 §5.1).  Nothing here asks
+Forgejo (design D16).
+"""
+
+from __future__ import annotations
+
+from attrs import define
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.http import Request
+
+from fjmcp.broker.issuer import Issuer
+from fjmcp.broker.registrar import Registrar
+from fjmcp.oauth.authorization import Params
+from fjmcp.oauth.clients import (
+    Client,
+    authenticate,
+    judge_registration,
+    read_client_auth,
+    registration_response,
+)
+from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.tokens import TokenText
+from fjmcp.refusals import (
+    GRANT_TYPE_MISSING,
+    GRANT_TYPE_UNSUPPORTED,
+    TOKEN_MISSING,
+    OAuthRefusal,
+)
+from fjmcp.tasks import Tasks
+
+
+@define(eq=False)
+class Token:
+    """Answers a client that speaks for itself."""
+
+    log = Logger()
+    _registrar: Registrar
+    _issuer: Issuer
+    _endpoints: Endpoints
+    _tasks: Tasks
+    _clock: IReactorTime
+
+    async def token(self, request: Request, form: Params) -> dict[str, object] | OAuthRefusal:
+        """A code or a refresh token for the next tokens (RFC 6749 §4.1.3, §6)."""
+        client = await self._client(request, form)
+        if isinstance(client, OAuthRefusal):
+            return client
+        match form.get("grant_type"):
+            case "authorization_code":
+                work = self._issuer.redeem(client, form)
+            case "refresh_token":
+                work = self._issuer.refresh(client, form)
+            case None:
+                return GRANT_TYPE_MISSING
+            case _:
+                return GRANT_TYPE_UNSUPPORTED
+        issued = await self._tasks.shield(work)
+        if isinstance(issued, OAuthRefusal):
+            return issued
+        return issued.document(self._clock.seconds())
+
+    async def revoke(self, request: Request, form: Params) -> dict[str, object] | OAuthRefusal:
+        """The end of a grant, by either of its tokens (RFC 7009 §2.1)."""
+        client = await self._client(request, form)
+        if isinstance(client, OAuthRefusal):
+            return client
+        text = form.get("token")
+        if text is None:
+            return TOKEN_MISSING
+        await self._tasks.shield(self._issuer.revoke(client, TokenText(text)))
+        return {}
+
+    async def register(self, request: Request, body: object) -> dict[str, object] | OAuthRefusal:
+        """A client makes itself known (RFC 7591 §3.1)."""
+        metadata = judge_registration(body)
+        if isinstance(metadata, OAuthRefusal):
+            return metadata
+        client, secret = await self._registrar.register(metadata)
+        request.setResponseCode(201)
+        return registration_response(client, secret, self._endpoints)
+
+    async def _client(self, request: Request, form: Params) -> Client | OAuthRefusal:
+        header = request.getHeader("authorization")
+        presented = read_client_auth(header, form)
+        if isinstance(presented, OAuthRefusal):
+            return presented
+        client = await self._registrar.find(presented.client_id)
+        refusal = authenticate(client, presented)
+        if refusal is None and client is not None:
+            return client
+        assert refusal is not None
+        # RFC 6749 §5.2: a client that used the header is told the scheme that it used.
+        if header is not None:
+            request.setHeader(b"www-authenticate", b'Basic realm="fjmcp"')
+        return refusal
