@@ -21,6 +21,9 @@ FORM_BODY: Final = 16 * 1024
 REGISTRATION_BODY: Final = 16 * 1024
 """A registration: ten redirect URIs of 1 KiB and room for the rest."""
 
+PARAMETERS: Final = 100
+"""Parameters of one query or form; an honest one has a dozen."""
+
 JSON_DEPTH: Final = 128
 """Brackets within brackets in one message.  Tool arguments nest a few deep;
 parsers behind us recurse once a level."""
@@ -139,6 +142,9 @@ PAIR_KEEP: Final = 10 * 60.0
 """A pair that the store does not take is kept in memory so long.  It is the
 only copy; a disk that was full is usually mended by then."""
 
+CREDENTIALS_SETTLE: Final = FORGE_TOKEN + 5.0
+"""At a stop, for calls of the token endpoint in flight and their commits."""
+
 FORGE_RETRY_AFTER: Final = 5 * 60.0
 """The longest that we let Forgejo's own Retry-After put off a refresh."""
 
@@ -250,6 +256,10 @@ CALLERS: Final = 20_000
 
 CONNECTION_IDLE: Final = 120.0
 """An HTTP connection without a request; past the 60 s of usual proxies."""
+
+LINGER: Final = 2.0
+"""A connection whose request was refused unread is read on so long, so that
+the refusal arrives before the reset."""
 
 SHUTDOWN: Final = 85.0
 """The whole of a stop; systemd kills at 90 s."""

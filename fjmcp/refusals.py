@@ -557,3 +557,52 @@ ACCOUNT_PROHIBITED: Final = OAuthRefusal(
     " again.",
     status=403,
 )
+
+# --- the door, in both tongues ------------------------------------------------------------
+
+METHOD: Final = McpRefusal(
+    "method", 405, -32600, "This method has no meaning here. POST messages to this address."
+)
+UNEXPECTED: Final = McpRefusal(
+    "unexpected", 500, -32603, "Something went wrong in this server, which its log describes."
+)
+FOREIGN_HOST_OAUTH: Final = OAuthRefusal(
+    "host",
+    "invalid_request",
+    "This server does not answer for that Host. Use its public URL.",
+    status=421,
+)
+TOO_LARGE_OAUTH: Final = OAuthRefusal(
+    "too-large", "invalid_request", "The request is larger than this server takes.", status=413
+)
+NOT_FOUND_OAUTH: Final = OAuthRefusal(
+    "not-found", "not_found", "There is nothing at this address.", status=404
+)
+METHOD_OAUTH: Final = OAuthRefusal(
+    "method", "invalid_request", "This address does not answer to that method.", status=405
+)
+UNEXPECTED_OAUTH: Final = OAuthRefusal(
+    "unexpected",
+    "server_error",
+    "Something went wrong in this server, which its log describes.",
+    status=500,
+)
+QUERY_MALFORMED: Final = OAuthRefusal(
+    "query-malformed", "invalid_request", "The query is not urlencoded UTF-8."
+)
+FORM_TYPE: Final = OAuthRefusal(
+    "form-type",
+    "invalid_request",
+    "Send the parameters as Content-Type: application/x-www-form-urlencoded.",
+)
+FORM_MALFORMED: Final = OAuthRefusal(
+    "form-malformed", "invalid_request", "The body is not a urlencoded form in UTF-8."
+)
+REGISTRATION_TYPE: Final = OAuthRefusal(
+    "registration-type",
+    "invalid_client_metadata",
+    "Send the registration as Content-Type: application/json.",
+)
+REGISTRATION_NOT_JSON: Final = OAuthRefusal(
+    "registration-not-json", "invalid_client_metadata", "The body is not valid JSON in UTF-8."
+)

@@ -232,10 +232,14 @@ class Forge:
         form = {"grant_type": "refresh_token", "refresh_token": token.text}
         return await self._token(form, REFUSALS, (token.text,), token)
 
-    async def introspect(self, access: ForgeToken) -> Introspected | Troubled:
-        """Whose token it is, for which application, with which scopes (RFC 7662)."""
+    async def introspect(self, token: ForgeToken) -> Introspected | Troubled:
+        """
+        Whose token it is, for which application, with which scopes (RFC 7662).
+
+        Takes access and refresh tokens alike, used ones too.
+        """
         answer = await self._ask(
-            "POST", INTROSPECT, limits.FORGE_ANSWER, self._basic(), {"token": access.text}
+            "POST", INTROSPECT, limits.FORGE_ANSWER, self._basic(), {"token": token.text}
         )
         if isinstance(answer, Troubled):
             return answer

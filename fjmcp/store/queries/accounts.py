@@ -1,0 +1,374 @@
+"""
+Accounts, each with its one credential, and the pairs that are on their way there.
+
+Forgejo keeps one refresh counter per person and application: every pair that
+it gives kills the refresh token of the pair before.  So which of two pairs is
+newer decides everything, and the rule stands here beside the SQL that obeys it
+(`supersedes`).
+
+A pair's way: a sign-in's row says that an exchange is in flight
+(`begin_exchange`), takes the sealed pair (`seal_exchange`), and gives it to the
+account's row (`admit`).  A refresh is claimed in the account's row (`claim`)
+and comes back to it (`keep`), or does not (`put_off`, `mark_dead`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import field, frozen
+
+from fjmcp import limits
+from fjmcp.oauth.tokens import Digest
+from fjmcp.store.transactions import Cursor
+
+
+@frozen
+class SealedPair:
+    """A pair as it is kept: what is sealed, and what the rule must know of it."""
+
+    sealed: bytes = field(repr=False)
+    """Bound to `bound_credential(account_id)`."""
+    forge_grant: int | None
+    forge_count: int | None
+    received_at: float
+    expires_at: float
+
+
+@frozen
+class Account:
+    """A row of accounts."""
+
+    account_id: int
+    login: str
+    credential: bytes | None = field(repr=False)
+    """Sealed; bound to `bound_credential(account_id)`."""
+    version: int
+    forge_grant: int | None
+    forge_count: int | None
+    received_at: float
+    expires_at: float
+    dead_since: float | None
+    refresh_owner: str | None
+    refresh_until: float | None
+    retry_after: float | None
+    signed_in_at: float
+
+    @property
+    def dead(self) -> bool:
+        """Whether only a new sign-in helps."""
+        return self.dead_since is not None or self.credential is None
+
+    def claimed(self, now: float) -> bool:
+        """Whether somebody is refreshing it."""
+        return self.refresh_until is not None and self.refresh_until > now
+
+    def put_off(self, now: float) -> bool:
+        """Whether a troubled refresh has put the next one off."""
+        return self.retry_after is not None and self.retry_after > now
+
+
+@frozen
+class Exchange:
+    """A sign-in's row whose pair is not in its account's row yet."""
+
+    signin: Digest
+    until: float | None
+    """While somebody works on it; nobody does after it."""
+    credential: bytes | None = field(repr=False)
+    """Sealed; bound to `bound_exchange(signin)`.  None while Forgejo has not answered."""
+
+    def abandoned(self, now: float) -> bool:
+        """Whether the pair is here and nobody works on it."""
+        return self.credential is not None and (self.until is None or self.until <= now)
+
+
+def bound_credential(account_id: int) -> str:
+    """What the vault binds the credential of this account to."""
+    return f"accounts.credential:{account_id}"
+
+
+def bound_exchange(signin: Digest) -> str:
+    """What the vault binds the pair in this sign-in's row to."""
+    return f"signins.credential:{signin.value.hex()}"
+
+
+def supersedes(pair: SealedPair, row: Account, refreshed: int | None) -> bool:
+    """
+    Whether `pair` takes the place of what `row` holds (design D8).
+
+    `refreshed`: the version whose refresh token was spent for the pair; None
+    if it comes from a sign-in.
+    """
+    if row.credential is None or refreshed == row.version:
+        return True
+    if refreshed is None and row.dead_since is not None and pair.received_at >= row.dead_since:
+        # Whatever the counters say (Forgejo's may have gone back with a backup):
+        # the row's pair was refused, and this one given after that.
+        return True
+    same_grant = row.forge_grant is not None and row.forge_grant == pair.forge_grant
+    if same_grant and row.forge_count is not None and pair.forge_count is not None:
+        return pair.forge_count > row.forge_count
+    if refreshed is not None and None not in (row.forge_grant, pair.forge_grant) and not same_grant:
+        # A sign-in under another grant came in between; ours is over.
+        return False
+    return pair.received_at >= row.received_at
+
+
+# --- accounts -----------------------------------------------------------------
+
+_COLUMNS: Final = (
+    "account_id, login, credential, version, forge_grant, forge_count, received_at, expires_at,"
+    " dead_since, refresh_owner, refresh_until, retry_after, signed_in_at"
+)
+
+
+def find(cursor: Cursor, account_id: int) -> Account | None:
+    """The row of this account."""
+    row = cursor.one(f"SELECT {_COLUMNS} FROM accounts WHERE account_id = ?", account_id)
+    return None if row is None else Account(*row)
+
+
+def is_dead(cursor: Cursor, account_id: int) -> bool:
+    """Whether a new sign-in is the only way on for this account."""
+    row = find(cursor, account_id)
+    return row is None or row.dead
+
+
+def claim(cursor: Cursor, account_id: int, version: int, owner: str, now: float) -> Account | None:
+    """
+    Take the right to refresh this version, for `limits.REFRESH_CLAIM`.
+
+    None if another has it, the version is another, it is dead, or a refresh was
+    put off.
+    """
+    row = cursor.one(
+        "UPDATE accounts SET refresh_owner = ?, refresh_until = ?"
+        " WHERE account_id = ? AND version = ?"
+        " AND dead_since IS NULL AND credential IS NOT NULL"
+        " AND (refresh_until IS NULL OR refresh_until <= ?)"
+        " AND (retry_after IS NULL OR retry_after <= ?)"
+        f" RETURNING {_COLUMNS}",
+        owner,
+        now + limits.REFRESH_CLAIM,
+        account_id,
+        version,
+        now,
+        now,
+    )
+    return None if row is None else Account(*row)
+
+
+def hold(cursor: Cursor, account_id: int, owner: str, until: float) -> None:
+    """Keep a claim of ours until then."""
+    cursor.execute(
+        "UPDATE accounts SET refresh_until = ? WHERE account_id = ? AND refresh_owner = ?",
+        until,
+        account_id,
+        owner,
+    )
+
+
+def release(cursor: Cursor, account_id: int, owner: str) -> None:
+    """Give up a claim of ours, if it still is."""
+    cursor.execute(
+        "UPDATE accounts SET refresh_owner = NULL, refresh_until = NULL"
+        " WHERE account_id = ? AND refresh_owner = ?",
+        account_id,
+        owner,
+    )
+
+
+def keep(
+    cursor: Cursor, account_id: int, refreshed: int, owner: str, pair: SealedPair
+) -> Account | None:
+    """
+    Store what a refresh of version `refreshed` gave, unless something newer is
+    there, and release the claim.  The row as it is then; None if it is gone.
+    """
+    release(cursor, account_id, owner)
+    row = find(cursor, account_id)
+    if row is None or not supersedes(pair, row, refreshed):
+        return row
+    return _put(cursor, account_id, pair)
+
+
+def put_off(
+    cursor: Cursor, account_id: int, refreshed: int, owner: str, retry_after: float
+) -> Account | None:
+    """Release the claim after a troubled refresh: no other before `retry_after`."""
+    release(cursor, account_id, owner)
+    cursor.execute(
+        "UPDATE accounts SET retry_after = ? WHERE account_id = ? AND version = ?",
+        retry_after,
+        account_id,
+        refreshed,
+    )
+    return find(cursor, account_id)
+
+
+def mark_dead(
+    cursor: Cursor, account_id: int, refused: int, owner: str, now: float
+) -> Account | None:
+    """
+    Release the claim, and mark the account dead if its version still is the one
+    that Forgejo refused.  The row as it is then.
+    """
+    release(cursor, account_id, owner)
+    cursor.execute(
+        "UPDATE accounts SET dead_since = ?, retry_after = NULL"
+        " WHERE account_id = ? AND version = ? AND dead_since IS NULL",
+        now,
+        account_id,
+        refused,
+    )
+    return find(cursor, account_id)
+
+
+def admit(
+    cursor: Cursor, signin: Digest, account_id: int, login: str, pair: SealedPair, now: float
+) -> Account:
+    """
+    Move a sign-in's pair to its account, made if need be, unless something
+    newer is there.  Only a person who is there signs in so.
+    """
+    finish_exchange(cursor, signin)
+    row = find(cursor, account_id)
+    if row is None:
+        made = cursor.one(
+            "INSERT INTO accounts (account_id, login, credential, version, forge_grant,"
+            " forge_count, received_at, expires_at, signed_in_at)"
+            f" VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?) RETURNING {_COLUMNS}",
+            account_id,
+            login,
+            pair.sealed,
+            pair.forge_grant,
+            pair.forge_count,
+            pair.received_at,
+            pair.expires_at,
+            now,
+        )
+        assert made is not None
+        return Account(*made)
+    cursor.execute(
+        "UPDATE accounts SET login = ?, signed_in_at = ? WHERE account_id = ?",
+        login,
+        now,
+        account_id,
+    )
+    if supersedes(pair, row, None):
+        return _put(cursor, account_id, pair)
+    row = find(cursor, account_id)
+    assert row is not None
+    return row
+
+
+def readmit(cursor: Cursor, signin: Digest, account_id: int, pair: SealedPair) -> Account | None:
+    """
+    Likewise for a sign-in that nobody waits for or that was refused: an account
+    that is known gets what may be its only good pair, no other is made.
+    """
+    finish_exchange(cursor, signin)
+    row = find(cursor, account_id)
+    if row is None or not supersedes(pair, row, None):
+        return row
+    return _put(cursor, account_id, pair)
+
+
+def _put(cursor: Cursor, account_id: int, pair: SealedPair) -> Account:
+    row = cursor.one(
+        "UPDATE accounts SET credential = ?, version = version + 1, forge_grant = ?,"
+        " forge_count = ?, received_at = ?, expires_at = ?, dead_since = NULL,"
+        " refresh_owner = NULL, refresh_until = NULL, retry_after = NULL"
+        f" WHERE account_id = ? RETURNING {_COLUMNS}",
+        pair.sealed,
+        pair.forge_grant,
+        pair.forge_count,
+        pair.received_at,
+        pair.expires_at,
+        account_id,
+    )
+    assert row is not None
+    return Account(*row)
+
+
+# --- pairs on their way -----------------------------------------------------------
+
+
+def begin_exchange(cursor: Cursor, signin: Digest, now: float) -> bool:
+    """
+    Say in a sign-in's row that its code goes to Forgejo.
+
+    False if there is no such row, or its code went there before.
+    """
+    until = now + limits.EXCHANGE_CLAIM
+    return (
+        cursor.one(
+            # It must not expire with a pair on the way to it.
+            "UPDATE signins SET exchange_from = ?, exchange_until = ?,"
+            " expires_at = CASE WHEN expires_at < ? THEN ? ELSE expires_at END"
+            " WHERE signin = ? AND exchange_from IS NULL RETURNING signin",
+            now,
+            until,
+            until,
+            until,
+            signin.value,
+        )
+        is not None
+    )
+
+
+def seal_exchange(cursor: Cursor, signin: Digest, sealed: bytes) -> bool:
+    """Keep the pair in its sign-in's row; False if the row is gone."""
+    return (
+        cursor.one(
+            "UPDATE signins SET credential = ? WHERE signin = ? RETURNING signin",
+            sealed,
+            signin.value,
+        )
+        is not None
+    )
+
+
+def finish_exchange(cursor: Cursor, signin: Digest) -> None:
+    """Nothing of this exchange is on its way any more."""
+    cursor.execute(
+        "UPDATE signins SET exchange_until = NULL, credential = NULL WHERE signin = ?",
+        signin.value,
+    )
+
+
+def abandon_exchange(cursor: Cursor, signin: Digest) -> None:
+    """Leave the pair in the row, for `recover` to finish."""
+    cursor.execute("UPDATE signins SET exchange_until = NULL WHERE signin = ?", signin.value)
+
+
+def take_exchange(cursor: Cursor, signin: Digest, now: float) -> Exchange | None:
+    """Take an abandoned pair to work on; None if another has it, or it is done."""
+    row = cursor.one(
+        "UPDATE signins SET exchange_until = ?"
+        " WHERE signin = ? AND credential IS NOT NULL"
+        " AND (exchange_until IS NULL OR exchange_until <= ?)"
+        " RETURNING signin, exchange_until, credential",
+        now + limits.EXCHANGE_CLAIM,
+        signin.value,
+        now,
+    )
+    return None if row is None else _exchange(row)
+
+
+def exchanges(cursor: Cursor, before: float, now: float) -> list[Exchange]:
+    """What began until `before` and may still bring, or holds, a pair."""
+    rows = cursor.many(
+        "SELECT signin, exchange_until, credential FROM signins"
+        " WHERE exchange_from <= ? AND (exchange_until > ? OR credential IS NOT NULL)"
+        " ORDER BY exchange_from",
+        before,
+        now,
+    )
+    return [_exchange(row) for row in rows]
+
+
+def _exchange(row: tuple[bytes, float | None, bytes | None]) -> Exchange:
+    signin, until, credential = row
+    return Exchange(Digest(bytes(signin)), until, credential)
