@@ -7,9 +7,11 @@ the client always sends.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-CLAUDE: Final = {
+Registration = dict[str, Any]
+
+CLAUDE: Final[Registration] = {
     "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"],
     "token_endpoint_auth_method": "client_secret_post",
     "grant_types": ["authorization_code", "refresh_token"],
@@ -17,7 +19,7 @@ CLAUDE: Final = {
     "client_name": "Claude",
 }
 
-CLAUDE_CODE: Final = {
+CLAUDE_CODE: Final[Registration] = {
     "client_name": "Claude Code (forge)",
     "redirect_uris": ["http://127.0.0.1:54212/callback"],
     "grant_types": ["authorization_code", "refresh_token"],
@@ -25,7 +27,7 @@ CLAUDE_CODE: Final = {
     "token_endpoint_auth_method": "none",
 }
 
-CHATGPT: Final = {
+CHATGPT: Final[Registration] = {
     "client_name": "ChatGPT",
     "redirect_uris": ["https://chatgpt.com/connector_platform_oauth_redirect"],
     "grant_types": ["authorization_code", "refresh_token"],
@@ -33,11 +35,11 @@ CHATGPT: Final = {
     "token_endpoint_auth_method": "none",
 }
 
-CHATGPT_PER_CONNECTOR: Final = CHATGPT | {
+CHATGPT_PER_CONNECTOR: Final[Registration] = CHATGPT | {
     "redirect_uris": ["https://chatgpt.com/connector/oauth/Zx81_kQ-a2"]
 }
 
-VS_CODE: Final = {
+VS_CODE: Final[Registration] = {
     "client_name": "Visual Studio Code",
     "client_uri": "https://code.visualstudio.com",
     "grant_types": [
@@ -59,7 +61,7 @@ VS_CODE: Final = {
     "application_type": "native",
 }
 
-CURSOR: Final = {
+CURSOR: Final[Registration] = {
     "client_name": "Cursor",
     "redirect_uris": [
         "cursor://anysphere.cursor-mcp/oauth/callback",
@@ -72,7 +74,7 @@ CURSOR: Final = {
     "token_endpoint_auth_method": "none",
 }
 
-MCP_REMOTE: Final = {
+MCP_REMOTE: Final[Registration] = {
     "client_name": "MCP CLI Proxy",
     "client_uri": "https://github.com/modelcontextprotocol/mcp-cli",
     "redirect_uris": ["http://localhost:14711/oauth/callback"],
@@ -83,7 +85,7 @@ MCP_REMOTE: Final = {
     "software_version": "0.15.1",
 }
 
-INSPECTOR_WEB: Final = {
+INSPECTOR_WEB: Final[Registration] = {
     "client_name": "MCP Inspector",
     "client_uri": "https://github.com/modelcontextprotocol/inspector",
     "redirect_uris": ["http://localhost:6274/oauth/callback"],
@@ -95,7 +97,7 @@ INSPECTOR_WEB: Final = {
 
 INSPECTOR_CLI: Final = INSPECTOR_WEB | {"redirect_uris": ["http://127.0.0.1:6276/oauth/callback"]}
 
-REGISTRATIONS: Final[dict[str, dict[str, object]]] = {
+REGISTRATIONS: Final[dict[str, Registration]] = {
     "Claude": CLAUDE,
     "Claude Code": CLAUDE_CODE,
     "ChatGPT": CHATGPT,

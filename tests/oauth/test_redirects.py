@@ -14,9 +14,7 @@ from fjmcp.oauth.uris import split
 from fjmcp.refusals import OAuthRefusal
 from tests.oauth.captured import REGISTRATIONS
 
-CAPTURED = sorted(
-    {uri for body in REGISTRATIONS.values() for uri in body["redirect_uris"]}  # type: ignore[attr-defined]
-)
+CAPTURED = sorted({uri for body in REGISTRATIONS.values() for uri in body["redirect_uris"]})
 
 GOOD = [
     *CAPTURED,
