@@ -25,7 +25,13 @@ from fjmcp.oauth.clients import Client
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.scopes import Scopes, narrow_refresh
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
-from fjmcp.refusals import ACCOUNT_DEAD, CODE_MISSING, REFRESH_TOKEN_MISSING, RESOURCE_FOREIGN, OAuthRefusal
+from fjmcp.refusals import (
+    ACCOUNT_DEAD,
+    CODE_MISSING,
+    REFRESH_TOKEN_MISSING,
+    RESOURCE_FOREIGN,
+    OAuthRefusal,
+)
 from fjmcp.store.queries import accounts, grants
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.store.vault import Ring
@@ -122,29 +128,22 @@ class Issuer:
             return CODE_MISSING, []
         code = digest(TokenText(text))
         row = grants.code(cursor, code)
-        match rules.judge_code(
+        verdict = rules.judge_code(
             row,
             client_id=client.client_id,
             redirect_uri=form.get("redirect_uri"),
             verifier=form.get("code_verifier"),
             resource_ok=self._is_ours(form),
             now=now,
-        ):
-            case rules.Refuse(refusal):
-                return refusal, []
-            case rules.EndGrant(grant_id, refusal):
-                grants.end(cursor, grant_id, refusal.reason, now)
-                return refusal, [_Ended(grant_id, refusal.reason)]
-            case rules.Redeem(account_id, request):
-                pass
-        if accounts.is_dead(cursor, account_id):
+        )
+        if not isinstance(verdict, rules.Redeem):
+            return self._no(cursor, verdict, now)
+        if accounts.is_dead(cursor, verdict.account_id):
             return ACCOUNT_DEAD, []
-        asked = Scopes.parse(request.scopes)
+        asked = Scopes.parse(verdict.request.scopes)
         granted = Scopes.granted(asked)
         grant_id = os.urandom(12).hex()
-        made_room = grants.add(
-            cursor, grant_id, account_id, client.client_id, str(granted), now
-        )
+        made_room = grants.add(cursor, grant_id, verdict.account_id, client.client_id, str(granted), now)
         grants.redeem_code(cursor, code, grant_id)
         issued = self._mint(cursor, client, grant_id, granted, asked, None, now)
         return issued, [_Ended(old, "room") for old in made_room]
@@ -167,14 +166,8 @@ class Issuer:
             account_dead=grant is not None and accounts.is_dead(cursor, grant.account_id),
             now=now,
         )
-        match verdict:
-            case rules.Refuse(refusal):
-                return refusal, []
-            case rules.EndGrant(grant_id, refusal):
-                grants.end(cursor, grant_id, refusal.reason, now)
-                return refusal, [_Ended(grant_id, refusal.reason)]
-            case rules.Rotate() | rules.Replay():
-                pass
+        if isinstance(verdict, rules.Refuse | rules.EndGrant):
+            return self._no(cursor, verdict, now)
         assert row is not None and grant is not None
         if not self._is_ours(form):
             return RESOURCE_FOREIGN, []
@@ -190,6 +183,14 @@ class Issuer:
         grants.use_refresh_token(cursor, row.token, row.predecessor, sealed, now)
         grants.forget_graces(cursor, now)
         return issued, []
+
+    def _no(
+        self, cursor: Cursor, verdict: rules.Refuse | rules.EndGrant, now: float
+    ) -> tuple[OAuthRefusal, list[_Ended]]:
+        if isinstance(verdict, rules.Refuse):
+            return verdict.refusal, []
+        grants.end(cursor, verdict.grant_id, verdict.refusal.reason, now)
+        return verdict.refusal, [_Ended(verdict.grant_id, verdict.refusal.reason)]
 
     def _is_ours(self, form: Params) -> bool:
         # There is one resource here, so what was authorized and what is asked for agree

@@ -19,8 +19,8 @@ from typing import Final
 import httpx2
 
 from fjmcp.demo import child as children
-from fjmcp.demo.browser import Browser, Lost
 from fjmcp.demo.child import NoChild
+from fjmcp.demo.person import Lost, Person
 from fjmcp.demo.processes import NotStarted, Servers
 from fjmcp.demo.walk import Assistant, NotAsSaid, expect, said
 
@@ -58,7 +58,7 @@ async def walk(servers: Servers, teller: Teller) -> None:
     assert servers.broker is not None
     say = teller.say
     url = f"{servers.public_url}/mcp"
-    assistant = Assistant(url, Browser(USER, PASSWORD, seen=say), say)
+    assistant = Assistant(url, Person(USER, PASSWORD, tell=say), say)
     async with assistant.http, assistant.connect() as session:
         info = session.server_info
         expect(info is not None, "the server does not say what it is")

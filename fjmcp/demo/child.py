@@ -145,6 +145,7 @@ def _run(command: list[str], environment: dict[str, str], doing: str, say: Say) 
         stderr=subprocess.STDOUT,
         text=True,
     )
+    printed = ""
     while True:
         try:
             printed, _ = step.communicate(timeout=_WORD_SECONDS)

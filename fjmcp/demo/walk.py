@@ -25,7 +25,7 @@ from mcp.shared.auth import (
 )
 from mcp.types import CallToolResult, Implementation, TextContent
 
-from fjmcp.demo.browser import Browser
+from fjmcp.demo.person import Person
 
 REDIRECT_URI: Final = "http://127.0.0.1:53682/callback"
 """Nothing listens there: the browser stops at it and hands its parameters over."""
@@ -39,13 +39,6 @@ def expect(fact: bool, words: str) -> None:
     """Go on if `fact`; else the walk ends here.  :raises NotAsSaid:"""
     if not fact:
         raise NotAsSaid(words)
-
-
-class Step:
-    """What a walk tells its audience."""
-
-    def __call__(self, words: str) -> None:
-        """Something went as it must."""
 
 
 @define(eq=False)
@@ -77,7 +70,7 @@ class Assistant:
     """One assistant of one person, at one MCP URL."""
 
     url: str
-    browser: Browser
+    person: Person
     say: Callable[[str], None]
     name: str = "fjmcp demo"
     memory: Memory = field(factory=Memory)
@@ -153,7 +146,7 @@ class Assistant:
         sent = httpx2.URL(url).params
         expect(sent.get("code_challenge_method") == "S256", "the client sent no S256 challenge")
         self.say(f"authorize: PKCE S256, resource {sent.get('resource')}")
-        self._back = await self.browser.sign_in(url, REDIRECT_URI)
+        self._back = await self.person.sign_in(url, REDIRECT_URI)
         expect("code" in self._back, f"no code came back: {self._back}")
         self.say(f"callback: a code, and iss {self._back.get('iss')}")
 

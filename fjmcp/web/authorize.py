@@ -23,6 +23,8 @@ from fjmcp.refusals import CONSENT_UNCLEAR, SIGN_IN_FORGED, SIGN_IN_UNKNOWN, OAu
 from fjmcp.tasks import Tasks
 from fjmcp.web import pages
 from fjmcp.web.cookies import Cookies
+from fjmcp.web.parameters import with_form, with_query
+from fjmcp.web.site import Route, Tongue, route
 
 
 @define(eq=False)
@@ -38,13 +40,26 @@ class Authorize:
     _forge_host: str
     """What the consent page calls Forgejo."""
 
-    async def authorize(self, request: Request, params: Params) -> bytes:
+    def routes(self) -> list[Route]:
+        """What is answered here; /authorize is where 2025-03-26 clients look (design D12)."""
+        return [
+            route(
+                "/oauth/authorize",
+                "/authorize",
+                speaks=Tongue.PAGE,
+                get=with_query(self.authorize),
+            ),
+            route("/oauth/consent", speaks=Tongue.PAGE, post=with_form(self.consent)),
+            route("/oauth/callback", speaks=Tongue.PAGE, get=with_query(self.callback)),
+        ]
+
+    async def authorize(self, request: Request, params: Params) -> bytes | OAuthRefusal:
         """A client's authorization request (RFC 6749 §4.1.1)."""
         client_id = params.get("client_id")
         client = None if client_id is None else await self._registrar.find(client_id)
         redirect_uri = judge_redirect(params, client)
         if isinstance(redirect_uri, OAuthRefusal):
-            return await self._refuse(request, redirect_uri)
+            return redirect_uri
         assert client is not None
         asked = judge_request(params, client, redirect_uri, self._endpoints)
         if isinstance(asked, OAuthRefusal):
@@ -57,33 +72,33 @@ class Authorize:
         self._cookies.set_browser(request, browser)
         return await pages.consent(client, redirect_uri, self._forge_host, signin)
 
-    async def consent(self, request: Request, form: Params) -> bytes:
+    async def consent(self, request: Request, form: Params) -> bytes | OAuthRefusal:
         """The person's word about it."""
         browser = self._cookies.browser(request)
         if not self._is_our_page(request) or browser is None:
-            return await self._refuse(request, SIGN_IN_FORGED)
+            return SIGN_IN_FORGED
         signin = TokenText(form.get("signin", ""))
         match form.get("decision"):
             case "allow":
                 onward = await self._signins.consent(signin, browser)
                 if isinstance(onward, OAuthRefusal):
-                    return await self._refuse(request, onward)
+                    return onward
                 # BP, "Confused Deputy": the state's cookie is set with the consent, not before.
                 self._cookies.set_state(request, onward.state)
                 return await pages.onward(onward.url)
             case "deny":
                 back = await self._signins.deny(signin, browser)
                 if isinstance(back, OAuthRefusal):
-                    return await self._refuse(request, back)
+                    return back
                 return await pages.onward(back)
             case _:
-                return await self._refuse(request, CONSENT_UNCLEAR)
+                return CONSENT_UNCLEAR
 
-    async def callback(self, request: Request, params: Params) -> bytes:
+    async def callback(self, request: Request, params: Params) -> bytes | OAuthRefusal:
         """Forgejo's redirect (we are its client here)."""
         text = params.get("state")
         if text is None:
-            return await self._refuse(request, SIGN_IN_UNKNOWN)
+            return SIGN_IN_UNKNOWN
         state = TokenText(text)
         back = FromForge(
             state=state,
@@ -95,7 +110,7 @@ class Authorize:
         # Forgejo's reply to the exchange is not lost with a browser that closes.
         url = await self._tasks.shield(self._signins.come_back(back))
         if isinstance(url, OAuthRefusal):
-            return await self._refuse(request, url)
+            return url
         self._cookies.drop_state(request, state)
         return _send(request, url)
 
@@ -105,11 +120,6 @@ class Authorize:
         origins = request.requestHeaders.getRawHeaders(b"origin", [])
         ours = self._endpoints.public_url.encode("ascii")
         return all(origin in (ours, b"null") for origin in origins)
-
-    async def _refuse(self, request: Request, refusal: OAuthRefusal) -> bytes:
-        self.log.info("sign-in refused", reason=refusal.reason)
-        request.setResponseCode(refusal.status)
-        return await pages.refusal(refusal)
 
 
 def _send(request: Request, url: str) -> bytes:

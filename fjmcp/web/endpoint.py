@@ -15,10 +15,10 @@ from typing import Final
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.web.http import Request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
+from fjmcp import limits
 from fjmcp.broker.callers import Caller
 from fjmcp.broker.credentials import Credential
 from fjmcp.broker.links import Link
@@ -34,12 +34,15 @@ from fjmcp.refusals import (
     WRONG_CONTENT_TYPE,
     McpRefusal,
 )
-from fjmcp.store.transactions import StoreDown
+from fjmcp.web.channel import SiteRequest
 from fjmcp.web.gate import Gate
+from fjmcp.web.site import RefusedRequest, Route, Tongue, route
 from fjmcp.web.stream import Answer, Form
 
 SESSION: Final = b"mcp-session-id"
 REVISION: Final = b"mcp-protocol-version"
+
+Answered = bytes | McpRefusal | RefusedRequest | None
 
 INITIALIZE: Final = "initialize"
 DISCOVER: Final = "server/discover"
@@ -49,7 +52,7 @@ DISCOVER: Final = "server/discover"
 class _Said:
     """One POST that was understood: who, in which session, what."""
 
-    request: Request
+    request: SiteRequest
     caller: Caller
     session: Session | None
     form: Form
@@ -71,66 +74,81 @@ class Endpoint:
 
     # --- the three methods ------------------------------------------------------
 
-    async def post(self, request: Request) -> None:
+    def routes(self) -> list[Route]:
+        """What is answered here."""
+        return [
+            route(
+                "/mcp",
+                speaks=Tongue.MCP,
+                get=self.get,
+                post=self.post,
+                delete=self.delete,
+                ceiling=limits.MCP_BODY,
+            )
+        ]
+
+    async def post(self, request: SiteRequest) -> Answered:
         """A message of a client."""
-        caller = await self._caller(request)
+        caller = await self._gate.caller(request)
         if isinstance(caller, McpRefusal):
-            return self.refuse(request, caller)
+            return caller
         form = accepted(request)
         if isinstance(form, McpRefusal):
-            return self.refuse(request, form)
-        assert request.content is not None
+            return form
         message = wire.read(request.content.read())
         if isinstance(message, McpRefusal):
-            return self.refuse(request, message)
-        id = message.id if isinstance(message, wire.Request) else None
+            return message
+        answer = await self._answer(request, caller, form, message)
+        if isinstance(answer, McpRefusal) and isinstance(message, wire.Request):
+            return RefusedRequest(answer, message.id)
+        return answer
+
+    async def _answer(
+        self, request: SiteRequest, caller: Caller, form: Form, message: wire.Message
+    ) -> bytes | McpRefusal | None:
         session = self._session(request, caller, message)
         if isinstance(session, McpRefusal):
-            return self.refuse(request, session, id)
-        revision = revisions.judge(
-            header(request, REVISION), message, session.revision if session else None
-        )
+            return session
+        told = session.revision if session else None
+        revision = revisions.judge(header(request, REVISION), message, told)
         if isinstance(revision, McpRefusal):
-            return self.refuse(request, revision, id)
+            return revision
         said = _Said(request, caller, session, form)
-        if not isinstance(message, wire.Request):
-            if not isinstance(revision, revisions.Dropped):
-                self._take(said, message)
-            request.setResponseCode(202)
-            request.finish()
-            return None
-        return await self._serve(said, message)
+        if isinstance(message, wire.Request):
+            return await self._serve(said, message)
+        if not isinstance(revision, revisions.Dropped):
+            self._take(said, message)
+        request.setResponseCode(202)
+        return b""
 
-    async def get(self, request: Request) -> None:
+    async def get(self, request: SiteRequest) -> Answered:
         """A client that wants to hear what is said unasked."""
-        caller = await self._caller(request)
-        request.setHeader(b"allow", b"POST, DELETE")
-        self.refuse(request, caller if isinstance(caller, McpRefusal) else NO_STREAM)
-
-    async def delete(self, request: Request) -> None:
-        """A client that has done with its session (2025-11-25/basic/transports)."""
-        caller = await self._caller(request)
+        caller = await self._gate.caller(request)
         if isinstance(caller, McpRefusal):
-            return self.refuse(request, caller)
+            return caller
+        request.setHeader(b"allow", b"POST, DELETE")
+        return NO_STREAM
+
+    async def delete(self, request: SiteRequest) -> Answered:
+        """A client that has done with its session (2025-11-25/basic/transports)."""
+        caller = await self._gate.caller(request)
+        if isinstance(caller, McpRefusal):
+            return caller
         name = header(request, SESSION)
         if name is None:
-            return self.refuse(request, SESSION_REQUIRED)
+            return SESSION_REQUIRED
         session = self._sessions.forget(name, caller.account_id, caller.client_id)
         if isinstance(session, McpRefusal):
-            return self.refuse(request, session)
+            return session
         self.log.info("session ended", reason="deleted", grant=caller.grant_id)
         request.setResponseCode(204)
-        request.finish()
-        return None
+        return b""
 
     # --- what a message is about --------------------------------------------------
 
-    async def _caller(self, request: Request) -> Caller | McpRefusal:
-        return await self._gate.caller(request)
-
     def _session(
-        self, request: Request, caller: Caller, message: wire.Message
-    ) -> Session | None | McpRefusal:
+        self, request: SiteRequest, caller: Caller, message: wire.Message
+    ) -> Session | McpRefusal | None:
         name = header(request, SESSION)
         opens = isinstance(message, wire.Request) and message.method in (INITIALIZE, DISCOVER)
         if opens:
@@ -151,33 +169,33 @@ class Endpoint:
             link, number = call
             link.cancel(number, message.params)
 
-    async def _serve(self, said: _Said, message: wire.Request) -> None:
+    async def _serve(self, said: _Said, message: wire.Request) -> bytes | McpRefusal | None:
         match message.method:
             case "initialize":
                 return await self._initialize(said, message)
             case "ping":
-                return self.reply(said.request, wire.encode_reply(message.id, result=b"{}"))
+                return self._json(said, wire.encode_reply(message.id, result=b"{}"))
             case "logging/setLevel" if self._profile.never_logs:
-                return self.reply(said.request, wire.encode_reply(message.id, result=b"{}"))
+                return self._json(said, wire.encode_reply(message.id, result=b"{}"))
         return await self._call(said, message)
 
     # --- opening a session ----------------------------------------------------------
 
-    async def _initialize(self, said: _Said, message: wire.Request) -> None:
+    async def _initialize(self, said: _Said, message: wire.Request) -> bytes | McpRefusal:
         asked = opening.read_initialize(message.params)
         if isinstance(asked, McpRefusal):
-            return self.refuse(said.request, asked, message.id)
+            return asked
         caller = said.caller
         opened = await self._pool.opened_for(caller, asked)
         if isinstance(opened, McpRefusal):
-            return self.refuse(said.request, opened, message.id)
+            return opened
         name = self._sessions.open(caller.account_id, caller.client_id, asked, opened)
         said.request.setHeader(SESSION, name.encode("ascii"))
-        return self.reply(said.request, wire.encode_reply(message.id, result=opened.result))
+        return self._json(said, wire.encode_reply(message.id, result=opened.result))
 
     # --- a call -----------------------------------------------------------------------
 
-    async def _call(self, said: _Said, message: wire.Request) -> None:
+    async def _call(self, said: _Said, message: wire.Request) -> McpRefusal | None:
         session, caller = said.session, said.caller
         if session is not None:
             asked = session.opening
@@ -185,17 +203,17 @@ class Endpoint:
             asked = self._sessions.latest_opening(caller.account_id, caller.client_id)
         link = await self._pool.link_for(caller, asked)
         if isinstance(link, McpRefusal):
-            return self.refuse(said.request, link, message.id)
+            return link
         if session is not None and not session.check_successor(link.opened):
             name = header(said.request, SESSION) or ""
             self._sessions.forget(name, caller.account_id, caller.client_id)
-            return self.refuse(said.request, self._sessions.unknown, message.id)
-        if gone(said.request):
+            return self._sessions.unknown
+        if said.request.gone:
             return None
 
         def left() -> None:
-            # Legacy revisions: "Disconnection SHOULD NOT be interpreted as the client
-            # cancelling its request" (2025-11-25/basic/transports); the call goes on.
+            # "Disconnection SHOULD NOT be interpreted as the client cancelling its
+            # request" (2025-11-25/basic/transports): the call goes on.
             link.leave(number)
 
         answer = Answer(said.request, self._clock, said.form, left)
@@ -206,32 +224,16 @@ class Endpoint:
         try:
             await answer.done
         finally:
-            if key is not None:
-                self._calls.pop(key, None)
+            if key is not None and self._calls.get(key) == (link, number):
+                del self._calls[key]
         return None
 
-    # --- answers --------------------------------------------------------------------
-
-    def reply(self, request: Request, line: bytes, status: int = 200) -> None:
-        """One JSON response."""
-        if gone(request):
-            return
-        request.setResponseCode(status)
-        request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"content-length", b"%d" % len(line))
-        request.write(line)
-        request.finish()
-
-    def refuse(self, request: Request, refusal: McpRefusal, id: bytes | None = None) -> None:
-        """A refusal in its wire form: status, headers, JSON-RPC error."""
-        self.log.info("refused", reason=refusal.reason, status=refusal.status)
-        self._gate.challenge(request, refusal)
-        if refusal.retry_after is not None:
-            request.setHeader(b"retry-after", b"%d" % refusal.retry_after)
-        self.reply(request, wire.error_reply(id, refusal), refusal.status)
+    def _json(self, said: _Said, line: bytes) -> bytes:
+        said.request.setHeader(b"content-type", b"application/json")
+        return line
 
 
-def accepted(request: Request) -> Form | McpRefusal:
+def accepted(request: SiteRequest) -> Form | McpRefusal:
     """What the client sends and takes: its Content-Type and Accept headers, judged."""
     content_type, _ = parse_options_header(header(request, b"content-type") or "")
     if content_type != "application/json":
@@ -244,14 +246,9 @@ def accepted(request: Request) -> Form | McpRefusal:
     return Form.STREAM if stream else NOT_ACCEPTABLE
 
 
-def header(request: Request, name: bytes) -> str | None:
+def header(request: SiteRequest, name: bytes) -> str | None:
     """One header; None without it, or where it is not ASCII or given twice."""
     values = request.requestHeaders.getRawHeaders(name, [])
     if len(values) != 1:
         return None if not values else ""
     return values[0].decode("ascii", "replace").strip()
-
-
-def gone(request: Request) -> bool:
-    """Whether the client has left."""
-    return request.channel is None

@@ -1,4 +1,4 @@
-"""Who may come in: the bearer token of a request, and the words for those it lacks."""
+"""Who may come in: the bearer token of a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from attrs import define
 from twisted.web.http import Request
 
 from fjmcp.broker.callers import Caller, Callers
-from fjmcp.oauth.documents import Endpoints, challenge
 from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import BAD_TOKEN, NO_TOKEN, TOKEN_IN_QUERY, McpRefusal
 
@@ -19,7 +18,6 @@ class Gate:
     """Turns the Authorization header of a request into a caller."""
 
     _callers: Callers
-    _endpoints: Endpoints
 
     async def caller(self, request: Request) -> Caller | McpRefusal:
         """
@@ -31,12 +29,6 @@ class Gate:
         if isinstance(token, McpRefusal):
             return token
         return await self._callers.find(token)
-
-    def challenge(self, request: Request, refusal: McpRefusal) -> None:
-        """Set the `WWW-Authenticate` header that this refusal asks for, if any."""
-        if refusal.challenge is not None:
-            words = challenge(self._endpoints, refusal)
-            request.setHeader(b"www-authenticate", words.encode("ascii"))
 
 
 def bearer(request: Request) -> TokenText | McpRefusal:

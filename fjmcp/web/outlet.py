@@ -13,10 +13,10 @@ from collections.abc import Callable
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
-from twisted.web.http import Request
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.web.channel import SiteRequest
 
 _PIECE = 16 * 1024
 """Bytes handed to the transport at a time: each piece that it asks for is a
@@ -34,7 +34,7 @@ class Outlet:
     """
 
     log = Logger()
-    _request: Request
+    _request: SiteRequest
     _clock: IReactorTime
     _gone: Callable[[], None]
     _waiting: deque[bytes] = field(factory=deque, init=False)
@@ -120,9 +120,7 @@ class Outlet:
         self._end()
         self._request.unregisterProducer()
         # RFC 9112 §8: a response that ends early must look incomplete.
-        transport = self._request.transport
-        if transport is not None:
-            transport.abortConnection()
+        self._request.abort()
         self._gone()
 
     def _end(self) -> None:

@@ -16,10 +16,10 @@ from enum import Enum
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.web.http import Request
 
 from fjmcp import limits
 from fjmcp.mcp import events
+from fjmcp.web.channel import SiteRequest
 from fjmcp.web.outlet import Outlet
 
 
@@ -40,7 +40,7 @@ class Answer:
     the client is gone.  `left` is called in the second case only.
     """
 
-    _request: Request
+    _request: SiteRequest
     _clock: IReactorTime
     _form: Form
     _left: Callable[[], None]
@@ -111,7 +111,7 @@ class Answer:
         self._timer = None
 
 
-def open_stream(request: Request) -> None:
+def open_stream(request: SiteRequest) -> None:
     """Set the head of a response that carries server-sent events."""
     request.setHeader(b"content-type", b"text/event-stream")
     request.setHeader(b"cache-control", b"no-store")

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import Request
 
+from fjmcp import limits
 from fjmcp.broker.issuer import Issuer
 from fjmcp.broker.registrar import Registrar
 from fjmcp.oauth.authorization import Params
@@ -31,6 +32,8 @@ from fjmcp.refusals import (
     OAuthRefusal,
 )
 from fjmcp.tasks import Tasks
+from fjmcp.web.parameters import with_form, with_json
+from fjmcp.web.site import Route, Tongue, route
 
 
 @define(eq=False)
@@ -43,6 +46,20 @@ class Token:
     _endpoints: Endpoints
     _tasks: Tasks
     _clock: IReactorTime
+
+    def routes(self) -> list[Route]:
+        """What is answered here; the short paths are where 2025-03-26 clients look (D12)."""
+        return [
+            route("/oauth/token", "/token", speaks=Tongue.OAUTH, post=with_form(self.token)),
+            route("/oauth/revoke", "/revoke", speaks=Tongue.OAUTH, post=with_form(self.revoke)),
+            route(
+                "/oauth/register",
+                "/register",
+                speaks=Tongue.OAUTH,
+                post=with_json(self.register),
+                ceiling=limits.REGISTRATION_BODY,
+            ),
+        ]
 
     async def token(self, request: Request, form: Params) -> dict[str, object] | OAuthRefusal:
         """A code or a refresh token for the next tokens (RFC 6749 §4.1.3, §6)."""
