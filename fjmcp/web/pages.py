@@ -22,6 +22,7 @@ from fjmcp.refusals import OAuthRefusal
 _FOLDER: Final = resources.files("fjmcp.web") / "templates"
 
 STYLE: Final = (_FOLDER / "style.css").read_bytes()
+STYLE_PATH: Final = "/oauth/style.css"
 
 
 def _template(name: str) -> XMLString:
@@ -31,6 +32,7 @@ def _template(name: str) -> XMLString:
 _CONSENT: Final = _template("consent.xml")
 _ONWARD: Final = _template("onward.xml")
 _REFUSAL: Final = _template("refusal.xml")
+_FRONT: Final = _template("front.xml")
 
 
 class _Page(Element):
@@ -90,6 +92,11 @@ def onward(url: str) -> Deferred[bytes]:
 def refusal(refusal: OAuthRefusal) -> Deferred[bytes]:
     """What is wrong, for a person whom we cannot send back to a client."""
     return _html(_Page(_REFUSAL, says=refusal.description, error=refusal.error))
+
+
+def front(url: str) -> Deferred[bytes]:
+    """What this server is, and the one address that a person needs."""
+    return _html(_Page(_FRONT, url=url))
 
 
 def _html(page: Element) -> Deferred[bytes]:

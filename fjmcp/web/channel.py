@@ -1,0 +1,181 @@
+"""
+A connection and its requests, bounded before anything of them is understood.
+
+Twisted reads a request's body whole before anybody looks at it; here it is
+refused (413) as soon as it is known to be larger than its path allows, and a
+request that comes in drops is cut.  Headers are bounded by Twisted itself
+(16 KiB and 500 of them).
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall, ITCPTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, server
+from twisted.web.iweb import INonQueuedRequestFactory
+from zope.interface import provider
+
+from fjmcp import limits
+
+if TYPE_CHECKING:
+    from fjmcp.web.site import Site
+
+
+class Channel(http.HTTPChannel):
+    """One HTTP/1 connection of a `Site`."""
+
+    site: Site
+    _reading = False
+    _discarding = False
+    _lingering: IDelayedCall | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the client; of no interest once the connection was given up."""
+        if not self._discarding:
+            super().dataReceived(data)
+
+    def resetTimeout(self) -> None:
+        """
+        Count from the first byte of a request.
+
+        Twisted calls this for each piece that arrives; then a client that sends
+        a byte a minute would hold its buffer for ever.
+        """
+        if not self._reading:
+            self._reading = True
+            super().resetTimeout()
+
+    def headerReceived(self, line: bytes) -> bool:
+        """A header line.  Python reads no number of thousands of digits: that is no length."""
+        try:
+            return bool(super().headerReceived(line))
+        except ValueError:
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def requestDone(self, request: http.Request) -> None:
+        """A response was written; wait for the next request, or for the client to take it all."""
+        self._reading = False
+        super().requestDone(request)
+        if not self.persistent:
+            # Else a client that reads nothing would keep us in memory for ever.
+            self.setTimeout(self.timeOut)
+
+    def give_up(self) -> None:
+        """
+        The answer was written before the request was read: close, but linger.
+
+        Closing at once would send a reset for what the client still sends, and
+        the reset may overtake the answer (RFC 9112 §9.6).
+        """
+        self._discarding = True
+        self._lingering = self.callLater(limits.LINGER, self._lingered)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.loseWriteConnection()
+        else:
+            self.loseConnection()
+
+    def _lingered(self) -> None:
+        self._lingering = None
+        self.forceAbortClient()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """The connection is gone, and with it whoever waits for an answer on it."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        super().connectionLost(reason)
+
+
+@provider(INonQueuedRequestFactory)
+class SiteRequest(server.Request):
+    """One request to a `Site`."""
+
+    log = Logger()
+    # Twisted deletes the attribute when a response has ended.
+    channel: Any = None
+    site: Any
+    content: BytesIO
+    defaultContentType = None
+    _ceiling = 0
+    _refused = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for an answer: it was given, or the client has left."""
+        return bool(self.finished or self._disconnected)
+
+    @property
+    def plain_path(self) -> str:
+        """The path for the log: no query, no byte that a terminal obeys."""
+        return printable(self.path or b"")
+
+    def getRequestHostname(self) -> bytes:
+        """The public URL's host: no address is ever made of the client's word."""
+        return self.channel.site.hostname if self.channel is not None else b"localhost"
+
+    # --- reading ------------------------------------------------------------------
+
+    def gotLength(self, length: int | None) -> None:
+        """All headers are there; `length` is the body's, None if it comes in chunks."""
+        # In memory, since it is bounded: Twisted would write it to a file in /tmp.
+        self.content = BytesIO()
+        self._ceiling = self.channel.site.ceiling(self._target)
+        if length is not None and length > self._ceiling:
+            self._refuse_size()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """A piece of the body."""
+        if self._refused:
+            return
+        if self.content.tell() + len(data) > self._ceiling:
+            self._refuse_size()
+        else:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The request is complete."""
+        if not self._refused:
+            super().requestReceived(command, path, version)
+
+    @property
+    def _target(self) -> bytes:
+        # Known to the channel alone until the body was read.
+        target: bytes = self.channel._path
+        return target.partition(b"?")[0]
+
+    def _refuse_size(self) -> None:
+        self._refused = True
+        self.content = BytesIO()
+        self.method, self.path = self.channel._command, self._target
+        self.clientproto = self.channel._version
+        self.channel.persistent = False
+        self.setHeader(b"connection", b"close")
+        self.channel.site.refuse_size(self)
+        self.channel.give_up()
+
+    # --- answering ------------------------------------------------------------------
+
+    def render(self, resrc: Any) -> None:
+        """Hand the request to the site's routes, unless it refuses it at the door."""
+        if self.site.admits(self):
+            super().render(resrc)
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Something raised outside of any route: a bug."""
+        self.site.failed(self, reason)
+        return reason
+
+    def abort(self) -> None:
+        """End a response that cannot be completed, so that it looks incomplete (RFC 9112 §8)."""
+        if self.channel is not None:
+            self.channel.transport.abortConnection()
+
+
+def printable(text: bytes) -> str:
+    """Bytes of a stranger for the log: ASCII, one line, of bounded length."""
+    return text[:200].decode("ascii", "backslashreplace").encode("unicode_escape").decode("ascii")

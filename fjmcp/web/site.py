@@ -1,0 +1,374 @@
+"""
+The door: every request comes in here and every refusal goes out here.
+
+A `Route` says what a path answers and in which tongue it refuses; `Site`
+looks at Host, Origin and size, finds the route (Klein), and turns what the
+route answers into a response:
+
+    bytes        a page (HTML), or whatever Content-Type the route has set
+    a mapping    JSON
+    a refusal    status, headers and body in the tongue of the route; a
+                 `RefusedRequest` names the request that it refuses
+    None         the route has written the response itself, or still will
+
+`StoreDown` out of a route is a 503; any other exception is a bug, a 500 with
+an incident id that stands in the log.  A route is cancelled when its client
+leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from enum import Enum
+from secrets import token_hex
+from typing import Any, Final, cast
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import msgspec
+from attrs import frozen
+from klein import Klein
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import server
+from werkzeug.exceptions import HTTPException
+
+from fjmcp import limits
+from fjmcp.mcp import wire
+from fjmcp.oauth.documents import challenge
+from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.refusals import (
+    FOREIGN_HOST,
+    FOREIGN_HOST_OAUTH,
+    FOREIGN_ORIGIN,
+    METHOD,
+    METHOD_OAUTH,
+    NOT_FOUND_OAUTH,
+    OAUTH_STORE_DOWN,
+    STORE_DOWN,
+    TOO_LARGE,
+    TOO_LARGE_OAUTH,
+    UNEXPECTED,
+    UNEXPECTED_OAUTH,
+    McpRefusal,
+    OAuthRefusal,
+)
+from fjmcp.store.transactions import StoreDown
+from fjmcp.web import pages
+from fjmcp.web.channel import Channel, SiteRequest, printable
+
+Refusal = OAuthRefusal | McpRefusal
+
+
+@frozen
+class RefusedRequest:
+    """The refusal of the JSON-RPC request with this id (JSON text)."""
+
+    refusal: McpRefusal
+    id: bytes
+
+
+Answer = bytes | Mapping[str, object] | Refusal | RefusedRequest | None
+Respond = Callable[[SiteRequest], Awaitable[Answer]]
+
+
+class Tongue(Enum):
+    """In which form a path is refused, which is the form that its callers read."""
+
+    PAGE = "an HTML page"
+    OAUTH = "JSON as in RFC 6749 §5.2"
+    MCP = "a JSON-RPC error"
+
+
+@frozen
+class Route:
+    """What is answered at some paths."""
+
+    paths: tuple[str, ...]
+    speaks: Tongue
+    methods: Mapping[bytes, Respond]
+    ceiling: int
+    any_host: bool
+
+
+def route(
+    *paths: str,
+    speaks: Tongue,
+    get: Respond | None = None,
+    post: Respond | None = None,
+    delete: Respond | None = None,
+    ceiling: int = limits.FORM_BODY,
+    any_host: bool = False,
+) -> Route:
+    """
+    What `paths` answer, each also with a slash behind it.
+
+    `ceiling`: bytes of a body.  `any_host`: also for a Host that is not the
+    public URL's.  GET answers HEAD too, but for /mcp, where GET is a stream.
+    """
+    given = {b"GET": get, b"POST": post, b"DELETE": delete}
+    if speaks is not Tongue.MCP:
+        given[b"HEAD"] = get
+    methods = {name: respond for name, respond in given.items() if respond is not None}
+    return Route(paths, speaks, methods, ceiling, any_host)
+
+
+HEADERS: Final = {
+    b"server": b"fjmcp",
+    b"cache-control": b"no-store",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+"""Headers of every response, which a route may replace."""
+
+PAGE_HEADERS: Final = {
+    # form-action 'self' holds, since the consent form is answered with a page
+    # that goes on by itself: Chromium applies it to redirects too.
+    b"content-security-policy": (
+        b"default-src 'none'; style-src 'self'; form-action 'self';"
+        b" frame-ancestors 'none'; base-uri 'none'"
+    ),
+    b"x-frame-options": b"DENY",
+}
+"""Headers of every page (RFC 9700 §4.16)."""
+
+
+class Site(server.Site):
+    """The HTTP server: routes behind one door."""
+
+    _log = Logger(namespace="fjmcp.web.site")
+    protocol = Channel  # type: ignore[assignment]
+    requestFactory = SiteRequest
+
+    def __init__(self, endpoints: Endpoints, routes: Iterable[Route], clock: IReactorTime) -> None:
+        self._endpoints = endpoints
+        self._routes: dict[bytes, Route] = {}
+        app = Klein()
+        for each in routes:
+            for path in each.paths:
+                # Both spellings answer in place: a redirect would lose a POST's body.
+                for spelling in {path, path.rstrip("/") + "/"}:
+                    self._mount(app, spelling, each)
+        app.handle_errors(HTTPException)(cast("Any", self._not_found))
+        public = urlsplit(endpoints.public_url)
+        self.hostname = (public.hostname or "").encode("ascii")
+        default = {"https": 443, "http": 80}[public.scheme]
+        self._hosts = {public.netloc.lower().encode("ascii")}
+        if public.port in (None, default):
+            bare = public.netloc.lower().removesuffix(f":{default}")
+            self._hosts |= {bare.encode("ascii"), f"{bare}:{default}".encode("ascii")}
+        super().__init__(
+            app.resource(),
+            timeout=limits.CONNECTION_IDLE,
+            reactor=clock,
+            parsePOSTFormSubmission=False,
+        )
+
+    def _mount(self, app: Klein, path: str, each: Route) -> None:
+        if path.encode() in self._routes:
+            raise ValueError(f"two routes for {path}")
+        self._routes[path.encode()] = each
+
+        async def respond(request: SiteRequest) -> None:
+            await self._respond(each, request)
+
+        app.route(path, endpoint=path)(respond)
+
+    # --- Twisted's side of it ---------------------------------------------------------
+
+    def startFactory(self) -> None:
+        """Nothing to start: Twisted would open a log file and tick each second for it."""
+
+    def stopFactory(self) -> None:
+        """Nothing to stop."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone, should TLS ask: the bounds of `Channel` are made for it."""
+        return [b"http/1.1"]
+
+    def log(self, request: SiteRequest) -> None:  # type: ignore[override]
+        """A response was written."""
+        self._log.debug(
+            "answered",
+            method=printable(request.method),
+            path=request.plain_path,
+            status=request.code,
+            bytes=request.sentLength,
+        )
+
+    # --- the door -----------------------------------------------------------------------
+
+    def ceiling(self, path: bytes) -> int:
+        """Bytes that a body may have at this path."""
+        found = self._routes.get(path)
+        return limits.FORM_BODY if found is None else found.ceiling
+
+    def refuse_size(self, request: SiteRequest) -> None:
+        """Answer a request whose body is too large, before it was read."""
+        found = self._routes.get(request.path)
+        refusal = TOO_LARGE if found and found.speaks is Tongue.MCP else TOO_LARGE_OAUTH
+        self._dress(request, Tongue.OAUTH)
+        request.write(self._worded(request, refusal))
+
+    def admits(self, request: SiteRequest) -> bool:
+        """Whether a request may reach its route; if not, it has been answered."""
+        found = self._routes.get(request.path)
+        tongue = self._tongue(request) if found is None else found.speaks
+        self._dress(request, tongue)
+        refusal: Refusal | None = None
+        if not (found and found.any_host) and not self._is_ours(request):
+            refusal = FOREIGN_HOST if tongue is Tongue.MCP else FOREIGN_HOST_OAUTH
+        elif tongue is Tongue.MCP and not self._may_call(request):
+            refusal = FOREIGN_ORIGIN
+        elif not _is_text(request.path):
+            refusal = NOT_FOUND_OAUTH
+        if refusal is None:
+            return True
+        request.write(self._worded(request, refusal))
+        request.finish()
+        return False
+
+    def failed(self, request: SiteRequest, reason: Failure) -> None:
+        """Answer for a bug: 500, and an incident id that stands in the log."""
+        incident = token_hex(4)
+        self._log.failure(
+            "unexpected error, incident {incident}",
+            reason,
+            incident=incident,
+            method=printable(request.method),
+            path=request.plain_path,
+        )
+        if request.gone:
+            return
+        if request.startedWriting:
+            request.abort()
+            return
+        mcp = self._tongue(request) is Tongue.MCP
+        refusal = UNEXPECTED if mcp else UNEXPECTED_OAUTH
+        said = refusal.message if isinstance(refusal, McpRefusal) else refusal.description
+        request.write(self._worded(request, refusal.saying(f"{said} Incident {incident}.")))
+        request.finish()
+
+    def _is_ours(self, request: SiteRequest) -> bool:
+        # DNS rebinding: a page of a stranger's name that points at us.
+        hosts = request.requestHeaders.getRawHeaders(b"host", [])
+        return len(hosts) == 1 and hosts[0].strip().lower() in self._hosts
+
+    def _may_call(self, request: SiteRequest) -> bool:
+        # 2025-11-25/basic/transports: "If the Origin header is present and invalid,
+        # servers MUST respond with HTTP 403 Forbidden".  Only browsers send it.
+        origins = request.requestHeaders.getRawHeaders(b"origin", [])
+        return all(origin == self._endpoints.public_url.encode("ascii") for origin in origins)
+
+    def _tongue(self, request: SiteRequest) -> Tongue:
+        found = self._routes.get(request.path)
+        if found is not None:
+            return found.speaks
+        # Clients probe /.well-known and look at the status; HTML confuses some.
+        if b"/.well-known" in request.path or request.path.startswith(b"/mcp"):
+            return Tongue.OAUTH
+        accept = request.getHeader(b"accept") or b""
+        return Tongue.PAGE if b"text/html" in accept else Tongue.OAUTH
+
+    # --- answers ----------------------------------------------------------------------------
+
+    async def _respond(self, found: Route, request: SiteRequest) -> None:
+        respond = found.methods.get(request.method)
+        if respond is None:
+            request.setHeader(b"allow", b", ".join(found.methods))
+            refusal = METHOD if found.speaks is Tongue.MCP else METHOD_OAUTH
+            await self._say(found.speaks, request, refusal)
+            return
+        try:
+            answer = await respond(request)
+            if not request.gone:
+                await self._say(found.speaks, request, answer)
+        except StoreDown as down:
+            self._log.warn("store down", error=str(down), path=request.plain_path)
+            if not request.gone:
+                mcp = found.speaks is Tongue.MCP
+                await self._say(found.speaks, request, STORE_DOWN if mcp else OAUTH_STORE_DOWN)
+        except CancelledError:
+            if not request.gone:
+                self.failed(request, Failure())
+            raise
+        except Exception:
+            self.failed(request, Failure())
+
+    async def _not_found(self, request: SiteRequest, failure: Failure) -> None:
+        await self._say(self._tongue(request), request, NOT_FOUND_OAUTH)
+
+    async def _say(self, tongue: Tongue, request: SiteRequest, answer: Answer) -> None:
+        if answer is None:
+            # Klein would end the response when the route returns.
+            await _ended(request)
+            return
+        if isinstance(answer, OAuthRefusal) and tongue is Tongue.PAGE:
+            self._mark(request, answer)
+            answer = await pages.refusal(answer)
+        if isinstance(answer, RefusedRequest):
+            body = self._worded(request, answer.refusal, answer.id)
+        elif isinstance(answer, OAuthRefusal | McpRefusal):
+            body = self._worded(request, answer)
+        elif isinstance(answer, bytes):
+            body = answer
+            if body and not request.responseHeaders.hasHeader(b"content-type"):
+                request.setHeader(b"content-type", b"text/html; charset=utf-8")
+        else:
+            body = msgspec.json.encode(answer)
+            request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"%d" % len(body))
+        request.write(body)
+
+    def _worded(self, request: SiteRequest, refusal: Refusal, id: bytes | None = None) -> bytes:
+        """The body of a refusal in JSON, with status and headers set for it."""
+        self._mark(request, refusal)
+        if isinstance(refusal, McpRefusal):
+            body = wire.error_reply(id, refusal)
+        else:
+            body = msgspec.json.encode(
+                {"error": refusal.error, "error_description": refusal.description}
+            )
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-length", b"%d" % len(body))
+        return body
+
+    def _mark(self, request: SiteRequest, refusal: Refusal) -> None:
+        """Status and headers of a refusal, and a line in the log."""
+        self._log.info(
+            "refused",
+            reason=refusal.reason,
+            status=refusal.status,
+            method=printable(request.method),
+            path=request.plain_path,
+        )
+        request.setResponseCode(refusal.status)
+        if refusal.retry_after is not None:
+            request.setHeader(b"retry-after", b"%d" % refusal.retry_after)
+        if isinstance(refusal, McpRefusal) and refusal.challenge is not None:
+            words = challenge(self._endpoints, refusal)
+            request.setHeader(b"www-authenticate", words.encode("ascii"))
+
+    def _dress(self, request: SiteRequest, tongue: Tongue) -> None:
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        if tongue is Tongue.PAGE:
+            for name, value in PAGE_HEADERS.items():
+                request.setHeader(name, value)
+
+
+def _is_text(path: bytes) -> bool:
+    """Whether a path is UTF-8 once it is decoded."""
+    try:
+        unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+async def _ended(request: SiteRequest) -> None:
+    """Wait until a response was written or its client has left."""
+    if request.gone:
+        return
+    await request.notifyFinish().addErrback(lambda left: None)
