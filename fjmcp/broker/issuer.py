@@ -52,7 +52,7 @@ class Issued:
         answer: dict[str, object] = {
             "access_token": self.access.text,
             "token_type": "Bearer",
-            "expires_in": max(0, int(self.access_expires_at - now)),
+            "expires_in": max(0, round(self.access_expires_at - now)),
         }
         if self.refresh is not None:
             answer["refresh_token"] = self.refresh.text

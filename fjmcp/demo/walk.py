@@ -102,7 +102,9 @@ class Assistant:
     def connect(self) -> Client:
         """A session with the server; enter it to open it."""
         return Client(
-            streamable_http_client(self.url, http_client=self.http),
+            # Ending the session is no step of the walk: after the revocation the SDK would
+            # sign in again, only to end it.
+            streamable_http_client(self.url, http_client=self.http, terminate_on_close=False),
             client_info=Implementation(name="fjmcp-demo", version="1"),
         )
 

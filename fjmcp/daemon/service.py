@@ -1,0 +1,245 @@
+"""
+The daemon put together: the only place where parts are made and joined.
+
+Start and stop read from top to bottom (design D22).  Twisted's MultiService
+would start everything at once and wait for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from attrs import define
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from fjmcp import limits
+from fjmcp.broker.callers import Callers
+from fjmcp.broker.credentials import Credential, Credentials
+from fjmcp.broker.endings import Endings
+from fjmcp.broker.issuer import Issuer
+from fjmcp.broker.pool import Bounds, Pool
+from fjmcp.broker.registrar import Registrar
+from fjmcp.broker.sessions import Sessions
+from fjmcp.broker.signins import SignIns
+from fjmcp.children.launch import Launcher, ToolMissing, confinement
+from fjmcp.children.profiles import Command, command_for
+from fjmcp.daemon.exits import stop_as_failed
+from fjmcp.daemon.settings import Settings
+from fjmcp.daemon.version import VERSION
+from fjmcp.forge.client import Forge, Troubled, forge_http
+from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.refusals import GONE_SESSION, UNKNOWN_SESSION
+from fjmcp.store import keys
+from fjmcp.store.keys import KeysUnusable
+from fjmcp.store.transactions import Store, StoreDown, StoreUnusable, open_sqlite
+from fjmcp.store.vault import Ring
+from fjmcp.tasks import Tasks
+from fjmcp.web.authorize import Authorize
+from fjmcp.web.cookies import Cookies
+from fjmcp.web.discovery import Discovery
+from fjmcp.web.endpoint import Endpoint
+from fjmcp.web.gate import Gate
+from fjmcp.web.health import Health
+from fjmcp.web.site import Site
+from fjmcp.web.token import Token
+
+_USER_AGENT = f"fjmcp/{VERSION}"
+
+
+@define(eq=False)
+class Parts:
+    """What runs once the store is open, joined."""
+
+    credentials: Credentials
+    pool: Pool[Credential]
+    tasks: Tasks
+    site: Site
+    forge: Forge
+
+
+class Daemon(Service):
+    """The whole daemon as one service."""
+
+    log = Logger()
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._unready: str | None = "starting"
+        self._store: Store | None = None
+        self._parts: Parts | None = None
+        self._port: IListeningPort | None = None
+        self._started: Deferred[None] | None = None
+
+    # --- start ------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Twisted: the reactor is about to run."""
+        super().startService()
+        self._started = Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        try:
+            await self._rise()
+        except (StoreUnusable, StoreDown, KeysUnusable, ToolMissing) as refused:
+            self.log.critical("cannot start: {problem}", problem=str(refused))
+            stop_as_failed(self._reactor)
+        except OSError as refused:
+            self.log.critical(
+                "cannot listen at {listen}: {problem}",
+                listen=self._settings.listen,
+                problem=str(refused),
+            )
+            stop_as_failed(self._reactor)
+        except Exception:
+            self.log.failure("cannot start")
+            stop_as_failed(self._reactor)
+
+    async def _rise(self) -> None:
+        settings = self._settings
+        self._store = open_sqlite(settings.store, self._reactor)
+        ring = await keys.load(settings.keys, self._store)
+        parts = self._parts = assemble(settings, self._reactor, self._store, ring, self._why_not)
+        parts.tasks.start(parts.credentials.recover(), "finishing what a crash left")
+        parts.tasks.start(self._greet(parts.forge), "asking Forgejo for its version")
+        endpoint = serverFromString(self._reactor, settings.listen)
+        self._port = await endpoint.listen(parts.site)
+        self._unready = None
+        self.log.info(
+            "ready", public_url=settings.public_url, listen=settings.listen, pid=os.getpid()
+        )
+
+    async def _greet(self, forge: Forge) -> None:
+        version = await forge.version()
+        if isinstance(version, Troubled):
+            # It may come later; everything that needs it says so by itself.
+            self.log.warn("Forgejo does not answer", url=forge.url, reason=version.reason)
+        else:
+            self.log.info("Forgejo answers", url=forge.url, version=version)
+
+    def _why_not(self) -> str | None:
+        return self._unready
+
+    # --- stop -------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Twisted: the reactor is about to end, and waits for this."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._unready = "stopping"
+        self.log.info("stopping")
+        if self._started is not None:
+            self._started.cancel()
+        if self._port is not None:
+            await cast("Deferred[None]", self._port.stopListening())
+        if self._parts is not None:
+            parts = self._parts
+            # A refresh whose reply is lost costs a person a sign-in: it may take
+            # longer than the children do.
+            await gatherResults(
+                [
+                    Deferred.fromCoroutine(parts.pool.stop(limits.DRAIN)),
+                    Deferred.fromCoroutine(parts.credentials.settle()),
+                ]
+            )
+            await parts.tasks.settle()
+        if self._store is not None:
+            await self._store.close()
+        self.log.info("stopped")
+
+
+def assemble(settings: Settings, reactor: Any, store: Store, ring: Ring, unready: Any) -> Parts:
+    """
+    Every part with what it needs, and nothing else.
+
+    :raises ToolMissing: children cannot be confined on this machine.
+    """
+    endpoints = Endpoints(settings.public_url)
+    tasks = Tasks()
+    forge = Forge(
+        http=forge_http(reactor),
+        url=settings.forgejo_url,
+        client_id=settings.forgejo_oauth_client_id,
+        client_secret=settings.forgejo_oauth_client_secret,
+        callback_url=endpoints.callback,
+        scopes=settings.forgejo_oauth_scopes,
+        clock=reactor,
+        user_agent=_USER_AGENT,
+    )
+    callers = Callers(store, reactor)
+    endings = Endings(store, callers, reactor)
+    credentials = Credentials(
+        store=store,
+        ring=ring,
+        forge=forge,
+        clock=reactor,
+        owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        lead=settings.token_refresh_lead,
+        suspend=endings.suspend,
+    )
+
+    def child_of(credential: Credential) -> Command:
+        return command_for(
+            settings.child,
+            url=settings.forgejo_url,
+            token=credential.access.text,
+            user_agent=_USER_AGENT,
+            inherited=os.environ,
+        )
+
+    pool: Pool[Credential] = Pool(
+        launcher=Launcher(reactor, confinement()),
+        command_for=child_of,
+        credentials=credentials,
+        clock=reactor,
+        version=VERSION,
+        bounds=Bounds(children=settings.max_sessions),
+    )
+    endings.also_end(pool)
+    registrar = Registrar(store, reactor)
+    issuer = Issuer(store, ring, endings, endpoints, reactor)
+    signins = SignIns(store, ring, forge, credentials, endpoints, reactor)
+    gone = settings.unknown_session_status == GONE_SESSION.status
+    mcp = Endpoint(
+        gate=Gate(callers),
+        sessions=Sessions(reactor, GONE_SESSION if gone else UNKNOWN_SESSION),
+        pool=pool,
+        profile=settings.child.kind.profile,
+        clock=reactor,
+        require_session_id=settings.require_session_id,
+    )
+    browser = Authorize(
+        registrar=registrar,
+        signins=signins,
+        endpoints=endpoints,
+        cookies=Cookies(endpoints),
+        tasks=tasks,
+        forge_host=urlsplit(settings.forgejo_url).netloc,
+    )
+    site = Site(
+        endpoints,
+        [
+            *mcp.routes(),
+            *browser.routes(),
+            *Token(registrar, issuer, endpoints, tasks, reactor).routes(),
+            *Discovery(endpoints).routes(),
+            *Health(unready).routes(),
+        ],
+        reactor,
+    )
+    return Parts(credentials, pool, tasks, site, forge)
+
+
+def make_service(settings: Settings, reactor: Any) -> Daemon:
+    """The daemon for these settings, not started."""
+    return Daemon(settings, reactor)
