@@ -411,6 +411,15 @@ class Wire(StringTransport):
         self._clock = clock
         self.protocol: IProtocol | None = None
 
+    def write(self, data: bytes) -> None:
+        """Bytes of the server; dropped once it has closed."""
+        if not (self.closed or self.half_closed):
+            super().write(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """The same in pieces."""
+        self.write(b"".join(data))
+
     def loseConnection(self) -> None:
         """Close; the protocol hears of it a turn later, as from a real transport."""
         if not self.closed:
