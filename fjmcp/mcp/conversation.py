@@ -127,7 +127,7 @@ class Conversation:
         self._asked.pop(number, None)
 
     def hear(self, message: Message | McpRefusal) -> Heard:
-        """What a message of the child, as `wire.read` gave it, means to us."""
+        """What a message of the child, as `wire.read_line` gave it, means to us."""
         match message:
             case Reply():
                 return self._hear_reply(message)

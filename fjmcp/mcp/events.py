@@ -9,7 +9,12 @@ COMMENT: Final = b":\n\n"
 
 
 def event(data: bytes, id: str | None = None, name: str = "message") -> bytes:
-    """One event.  A message is one line; line ends in `data` would be kept."""
+    """
+    One event.
+
+    A message is one line.  If there were line ends in `data`, the client would
+    hear them as they are, and not a second event.
+    """
     lines = b"\n".join(b"data: " + line for line in data.splitlines() or [b""])
     return b"%bevent: %b\n%b\n\n" % (_id(id), _field(name), lines)
 

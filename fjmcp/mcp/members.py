@@ -1,7 +1,7 @@
 """
 One member of a JSON object looked at, or put in, while the others stay bytes.
 
-The texts come from `wire.read`, so they are well-formed.  Of two members with
+The texts come from `wire`, so they are well-formed.  Of two members with
 one name the last counts, as it does for the children.
 """
 
@@ -25,7 +25,7 @@ def read(text: bytes) -> dict[str, bytes]:
     """The members of a JSON object, each as its bytes; none of anything else."""
     try:
         return {name: bytes(value) for name, value in _object.decode(text).items()}
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
 
 
@@ -55,5 +55,5 @@ def meta(params: bytes) -> dict[str, bytes]:
         return {}
     try:
         return read(bytes(_params.decode(params).meta))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}

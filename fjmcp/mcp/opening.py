@@ -16,10 +16,10 @@ from attrs import evolve, frozen
 from fjmcp import limits, refusals
 from fjmcp.mcp import members
 from fjmcp.mcp.revisions import LEGACY, negotiate
-from fjmcp.mcp.wire import Request
+from fjmcp.mcp.wire import Request, deeper_than
 from fjmcp.refusals import McpRefusal
 
-_ASKING = ("sampling", "elicitation", "roots")
+_ASKING: Final = ("sampling", "elicitation", "roots")
 
 
 @frozen
@@ -142,7 +142,7 @@ class _ServerInfo(msgspec.Struct, frozen=True):
 
 class _Result(msgspec.Struct, rename="camel"):
     protocol_version: str
-    capabilities: dict[str, Any] = {}
+    capabilities: dict[str, Any] | None = None
     server_info: _ServerInfo = _ServerInfo()
 
 
@@ -151,6 +151,8 @@ _result = msgspec.json.Decoder(_Result)
 
 def read_result(result: bytes) -> Opened | None:
     """The answer read; None if it is none, or in a revision that we don't speak."""
+    if deeper_than(limits.JSON_DEPTH, result):
+        return None
     try:
         told = _result.decode(result)
     except msgspec.DecodeError:
@@ -160,7 +162,7 @@ def read_result(result: bytes) -> Opened | None:
     return Opened(
         result,
         told.protocol_version,
-        _canonical(told.capabilities),
+        _canonical(told.capabilities or {}),
         told.server_info.name,
         told.server_info.version,
     )

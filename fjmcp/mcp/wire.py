@@ -80,15 +80,15 @@ def read(body: bytes) -> Message | McpRefusal:
     batch, and what is not JSON-RPC 2.0 as MCP narrows it: the id of a request
     is a string or a number, never null.
     """
-    return refusals.TOO_DEEP if _deeper_than(limits.JSON_DEPTH, body) else read_line(body)
+    return refusals.TOO_DEEP if deeper_than(limits.JSON_DEPTH, body) else read_line(body)
 
 
 def read_line(line: bytes) -> Message | McpRefusal:
     """
     The message in a line of a child.
 
-    As `read`, but it may nest as deeply as the parser goes, some 900: with
-    file contents in it, to know the depth costs as much as all the rest.
+    As `read`, but it may nest as deeply as the parser goes, some 900: where
+    there are file contents in it, the depth costs more than all the rest.
     """
     if not _is_utf8(line):
         return refusals.PARSE_ERROR
@@ -96,8 +96,10 @@ def read_line(line: bytes) -> Message | McpRefusal:
         return _judge(_decode(line))
     except msgspec.ValidationError:
         return refusals.BATCH if line.lstrip().startswith(b"[") else refusals.INVALID_REQUEST
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return refusals.PARSE_ERROR
+    except RecursionError:
+        return refusals.TOO_DEEP
 
 
 def _decode(text: bytes) -> _Envelope:
@@ -241,10 +243,16 @@ _BRACKETS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
 
-def _deeper_than(limit: int, body: bytes) -> bool:
-    if body.count(b"[") + body.count(b"{") <= limit:
+def deeper_than(limit: int, text: bytes) -> bool:
+    """
+    Whether brackets in JSON text nest deeper than `limit`.
+
+    Takes time in proportion to the text: nothing to speak of for one with few
+    brackets, some 5 ns a byte for strings, 50 ns for nothing but brackets.
+    """
+    if text.count(b"[") + text.count(b"{") <= limit:
         return False
     # What stands between quotes, once the escaped quotes are gone, is a string.
-    outside = b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
+    outside = b"".join(text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
     steps = outside.translate(_BRACKETS, _NO_BRACKETS)
     return steps.count(b"\x01") > limit and max(accumulate(memoryview(steps).cast("b"))) > limit

@@ -272,6 +272,7 @@ class Result(SynchronousTestCase):
             b'{"protocolVersion":"2026-07-28"}',
             b'{"protocolVersion":"2025-11-25","capabilities":[]}',
             b'{"protocolVersion":"2025-11-25","serverInfo":"x"}',
+            b'{"protocolVersion":"2025-11-25","capabilities":{"a":%b}}' % (b"[" * 800 + b"]" * 800),
         ]:
             self.assertIsNone(read_result(result), result)
 

@@ -203,7 +203,7 @@ class Depth(SynchronousTestCase):
     def test_child_may_nest_deeper(self) -> None:
         """A child's line is refused only where the parser ends."""
         self.assertIsInstance(read_line(self.nested(500)), Request)
-        self.assertIs(read_line(self.nested(100_000)), refusals.PARSE_ERROR)
+        self.assertIs(read_line(self.nested(100_000)), refusals.TOO_DEEP)
 
     def test_brackets_in_strings_are_text(self) -> None:
         """Program text does not nest, however its quotes are escaped."""
