@@ -57,6 +57,11 @@ class Channel(http.HTTPChannel):
             self._respondToBadRequestAndDisconnect()
             return False
 
+    def _send100Continue(self) -> None:
+        # Twisted sends it without a look at what became of the request.
+        if not self._discarding:
+            super()._send100Continue()
+
     def requestDone(self, request: http.Request) -> None:
         """A response was written; wait for the next request, or for the client to take it all."""
         self._reading = False

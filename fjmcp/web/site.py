@@ -290,11 +290,13 @@ class Site(server.Site):
                 mcp = found.speaks is Tongue.MCP
                 await self._say(found.speaks, request, STORE_DOWN if mcp else OAUTH_STORE_DOWN)
         except CancelledError:
-            if not request.gone:
-                self.failed(request, Failure())
-            raise
+            if request.gone:
+                raise
+            self.failed(request, Failure())
+            await _ended(request)
         except Exception:
             self.failed(request, Failure())
+            await _ended(request)
 
     async def _not_found(self, request: SiteRequest, failure: Failure) -> None:
         await self._say(self._tongue(request), request, NOT_FOUND_OAUTH)
