@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from attrs import define, field, frozen
+from treq import content
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IConsumer
-from twisted.web.client import readBody
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -124,18 +124,8 @@ class Browser:
         )
         for cookie in response.headers.getRawHeaders("set-cookie", []):
             self._keep(host, cookie)
-        text = (await readBody(response)).decode("utf-8", "replace")
-        reader = _Reader(url)
-        reader.feed(text)
-        return Page(
-            url,
-            response.code,
-            text,
-            response.headers,
-            reader.title.strip(),
-            tuple(reader.forms),
-            reader.refresh,
-        )
+        text = (await content(response)).decode("utf-8", "replace")
+        return read_page(url, response.code, text, response.headers)
 
     def _keep(self, host: str, cookie: str) -> None:
         pair, *attributes = (part.strip() for part in cookie.split(";"))
@@ -145,6 +135,21 @@ class Browser:
             jar.pop(name, None)
         else:
             jar[name] = value
+
+
+def read_page(url: str, status: int, text: str, headers: Headers | None = None) -> Page:
+    """A page with what one can go on by."""
+    reader = _Reader(url)
+    reader.feed(text)
+    return Page(
+        url,
+        status,
+        text,
+        headers or Headers(),
+        reader.title.strip(),
+        tuple(reader.forms),
+        reader.refresh,
+    )
 
 
 @implementer(IBodyProducer)

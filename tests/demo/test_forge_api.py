@@ -1,0 +1,259 @@
+"""The stand-in's API, after forgejo.md §3.5 and §3.6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fjmcp.demo.forge_accounts import Person
+from tests.demo.standing import URL, StandInCase
+
+GARDEN = "/api/v1/repos/alice/garden"
+DIARY = "/api/v1/repos/alice/diary"
+LEDGER = "/api/v1/repos/bob/ledger"
+
+MEMBERS = [
+    "id",
+    "login",
+    "login_name",
+    "source_id",
+    "full_name",
+    "email",
+    "avatar_url",
+    "html_url",
+    "language",
+    "is_admin",
+    "last_login",
+    "created",
+    "restricted",
+    "active",
+    "prohibit_login",
+    "location",
+    "pronouns",
+    "website",
+    "description",
+    "visibility",
+    "followers_count",
+    "following_count",
+    "starred_repos_count",
+    "username",
+]
+
+
+class PeopleTests(StandInCase):
+    """Who is allowed in."""
+
+    def test_version(self) -> None:
+        """The version is for everybody, and needs no scope."""
+        version = {"version": "16.0.0+gitea-1.22.0"}
+        self.assertEqual(self.ask("GET", "/api/v1/version").json, version)
+        token = self.pair(scope="read:notification")["access_token"]
+        self.assertEqual(self.ask("GET", "/api/v1/version", bearer=token).json, version)
+
+    def test_bad_token_everywhere(self) -> None:
+        """A bad token is 401 on every path, the version's, public and unknown ones too."""
+        for path in ("/api/v1/version", GARDEN, "/api/v1/nowhere", "/api/v1/repos/search"):
+            self.assertEqual(self.ask("GET", path, bearer="garbage").status, 401)
+
+    def test_user(self) -> None:
+        """The user has exactly Forgejo's members."""
+        user = self.ask("GET", "/api/v1/user", bearer=self.pair()["access_token"]).json
+        self.assertEqual(list(user), MEMBERS)
+        self.assertEqual((user["id"], user["login"], user["is_admin"]), (2, "alice", False))
+
+    def test_nobody(self) -> None:
+        """Without a credential: 401 `token is required`."""
+        for path in ("/api/v1/user", "/api/v1/user/repos"):
+            reply = self.ask("GET", path)
+            self.assertEqual(reply.status, 401)
+            said = {"message": "token is required", "url": f"{URL}/api/swagger"}
+            self.assertEqual(reply.json, said)
+
+    def test_blocked(self) -> None:
+        """Prohibited, inactive, or with a password to change: 403, and it says why."""
+        token = self.pair()["access_token"]
+        alice = self.forge.instance.people[0]
+        for switch, text in (
+            ("prohibited", "This account is prohibited from signing in"),
+            ("must_change_password", "You must change your password."),
+        ):
+            setattr(alice, switch, True)
+            reply = self.ask("GET", "/api/v1/version", bearer=token)
+            self.assertEqual(reply.status, 403)
+            self.assertIn(text, reply.json["message"])
+            setattr(alice, switch, False)
+        alice.active = False
+        self.assertEqual(self.ask("GET", "/api/v1/user", bearer=token).status, 403)
+
+    def test_password_stays_inside(self) -> None:
+        """A person's password is in no repr."""
+        self.assertNotIn("hush", repr(Person(9, "x", "X", "hush")))
+
+
+class RepositoryTests(StandInCase):
+    """Repositories and who sees them."""
+
+    def names(self, path: str, token: str | None = None) -> list[str]:
+        """The full names of a list."""
+        answer = self.ask("GET", path, bearer=token).json
+        entries: list[dict[str, Any]] = answer["data"] if isinstance(answer, dict) else answer
+        return [entry["full_name"] for entry in entries]
+
+    def test_own(self) -> None:
+        """A person's list has the private ones, and nobody else's."""
+        for login, names in (
+            ("alice", ["alice/garden", "alice/diary"]),
+            ("bob", ["bob/workshop", "bob/ledger"]),
+        ):
+            token = self.pair(login)["access_token"]
+            self.assertEqual(self.names("/api/v1/user/repos", token), names)
+
+    def test_pages(self) -> None:
+        """Lists come in pages, with a count of all."""
+        token = self.pair()["access_token"]
+        for query, names in (
+            ("limit=1", ["alice/garden"]),
+            ("limit=1&page=2", ["alice/diary"]),
+            ("limit=1&page=3", []),
+            ("limit=x&page=-1", ["alice/garden", "alice/diary"]),
+        ):
+            self.assertEqual(self.names(f"/api/v1/user/repos?{query}", token), names)
+        reply = self.ask("GET", "/api/v1/user/repos?limit=1", bearer=token)
+        self.assertEqual(reply.header("x-total-count"), "2")
+
+    def test_search(self) -> None:
+        """Search finds what the caller may see."""
+        public = ["alice/garden", "bob/workshop"]
+        self.assertEqual(self.names("/api/v1/repos/search"), public)
+        self.assertEqual(self.names("/api/v1/repos/search?q=WORK"), ["bob/workshop"])
+        token = self.pair()["access_token"]
+        self.assertIn("alice/diary", self.names("/api/v1/repos/search", token))
+        self.assertTrue(self.ask("GET", "/api/v1/repos/search").json["ok"])
+
+    def test_of_somebody(self) -> None:
+        """Somebody's list has what the caller may see."""
+        token = self.pair()["access_token"]
+        self.assertEqual(self.names("/api/v1/users/bob/repos", token), ["bob/workshop"])
+        self.assertEqual(self.ask("GET", "/api/v1/users/eve/repos", bearer=token).status, 404)
+
+    def test_one(self) -> None:
+        """A repository says what the caller may do in it."""
+        mine = self.ask("GET", GARDEN, bearer=self.pair()["access_token"]).json
+        theirs = self.ask("GET", GARDEN, bearer=self.pair("bob")["access_token"]).json
+        self.assertTrue(mine["permissions"]["push"])
+        self.assertFalse(theirs["permissions"]["push"])
+        self.assertEqual(self.ask("GET", GARDEN).json["full_name"], "alice/garden")
+
+    def test_private(self) -> None:
+        """Somebody else's private repository does not exist."""
+        token = self.pair()["access_token"]
+        for path in (LEDGER, f"{LEDGER}/issues", f"{LEDGER}/issues/1", "/api/v1/repos/no/no"):
+            reply = self.ask("GET", path, bearer=token)
+            self.assertEqual(reply.status, 404)
+            self.assertEqual(reply.json["message"], "The target couldn't be found.")
+        self.assertEqual(self.ask("GET", DIARY).status, 404)
+
+
+class IssueTests(StandInCase):
+    """Issues."""
+
+    def test_list(self) -> None:
+        """Open issues, newest first."""
+        token = self.pair()["access_token"]
+        issues = self.ask("GET", f"{GARDEN}/issues", bearer=token).json
+        self.assertEqual([issue["number"] for issue in issues], [2, 1])
+        self.assertEqual(issues[0]["user"]["login"], "bob")
+        self.forge.instance.repositories[0].issues[0].state = "closed"
+        for state, numbers in (("open", [2]), ("closed", [1]), ("all", [2, 1]), ("", [2])):
+            issues = self.ask("GET", f"{GARDEN}/issues?state={state}", bearer=token).json
+            self.assertEqual([issue["number"] for issue in issues], numbers)
+        self.assertEqual(self.ask("GET", f"{GARDEN}/issues?type=pulls", bearer=token).json, [])
+
+    def test_create(self) -> None:
+        """A filed issue is answered with 201, and is there."""
+        token = self.pair()["access_token"]
+        said = {"title": "Moles", "body": "Three of them"}
+        reply = self.ask("POST", f"{DIARY}/issues", data=said, bearer=token)
+        self.assertEqual((reply.status, reply.json["number"]), (201, 2))
+        found = self.ask("GET", f"{DIARY}/issues/2", bearer=token).json
+        self.assertEqual((found["title"], found["body"]), ("Moles", "Three of them"))
+        self.assertEqual(found["created_at"], "2027-01-15T08:00:00Z")
+        self.assertEqual(self.ask("GET", f"{DIARY}/issues/3", bearer=token).status, 404)
+
+    def test_no_title(self) -> None:
+        """An issue needs a title."""
+        token = self.pair()["access_token"]
+        wrong: tuple[Any, ...] = ({}, {"title": " "}, {"title": 3}, [])
+        for said in wrong:
+            reply = self.ask("POST", f"{GARDEN}/issues", data=said, bearer=token)
+            self.assertEqual((reply.status, reply.json["message"]), (422, "[Title]: Required"))
+
+    def test_anonymous(self) -> None:
+        """Nobody files without signing in."""
+        self.assertEqual(self.ask("POST", f"{GARDEN}/issues", data={"title": "x"}).status, 401)
+
+
+class ScopeTests(StandInCase):
+    """Scopes at the API."""
+
+    def status(self, scope: str, method: str, path: str) -> int:
+        """What an application with this scope gets."""
+        self.forge.revoke("alice")
+        data = {"title": "x"} if method == "POST" else None
+        token = self.pair(scope=scope)["access_token"]
+        return self.ask(method, path, bearer=token, data=data).status
+
+    def test_missing(self) -> None:
+        """A scope that is missing is named in a 403."""
+        token = self.pair(scope="read:issue")["access_token"]
+        reply = self.ask("POST", f"{GARDEN}/issues", data={"title": "x"}, bearer=token)
+        self.assertEqual(reply.status, 403)
+        text = "token does not have at least one of required scope(s): [write:issue]"
+        self.assertEqual(reply.json, {"message": text, "url": f"{URL}/api/swagger"})
+        self.assertIsNone(reply.header("www-authenticate"))
+
+    def test_table(self) -> None:
+        """Which scope opens which door."""
+        create = ("POST", f"{GARDEN}/issues")
+        for scope, method, path, status in (
+            ("read:user", "GET", "/api/v1/user", 200),
+            ("write:user", "GET", "/api/v1/user", 200),
+            ("read:repository", "GET", "/api/v1/user", 403),
+            ("read:user", "GET", "/api/v1/user/repos", 403),
+            ("read:repository", "GET", "/api/v1/user/repos", 403),
+            ("read:user read:repository", "GET", "/api/v1/user/repos", 200),
+            ("read:repository", "GET", GARDEN, 200),
+            ("read:issue", "GET", GARDEN, 403),
+            ("read:repository", "GET", f"{GARDEN}/issues", 403),
+            ("read:issue", "GET", f"{DIARY}/issues", 200),
+            ("write:issue", "GET", f"{GARDEN}/issues/1", 200),
+            ("read:issue", *create, 403),
+            ("write:repository", *create, 403),
+            ("write:issue", *create, 201),
+            ("all", *create, 201),
+        ):
+            self.assertEqual(self.status(scope, method, path), status, (scope, method, path))
+
+    def test_fails_open(self) -> None:
+        """With no valid scope in it, a grant may do everything."""
+        for scope in ("", "openid profile", "openid email groups", "read:isue", "ALL", "sudo"):
+            self.assertEqual(self.status(scope, "POST", f"{GARDEN}/issues"), 201, scope)
+        commas = "read:user,read:repository"
+        self.assertEqual(self.status(commas, "POST", f"{GARDEN}/issues"), 201)
+
+    def test_unknown_words_are_dropped(self) -> None:
+        """Beside one valid scope, the unknown ones are nothing."""
+        scope = "openid read:user sudo write:everything"
+        self.assertEqual(self.status(scope, "GET", "/api/v1/user"), 200)
+        self.assertEqual(self.status(scope, "POST", f"{GARDEN}/issues"), 403)
+
+    def test_public_only(self) -> None:
+        """`public-only` alone opens nothing, and with others it hides what is private."""
+        for path in ("/api/v1/user", GARDEN, f"{GARDEN}/issues"):
+            self.assertEqual(self.status("public-only", "GET", path), 403)
+        scope = "public-only read:user read:repository read:issue"
+        self.assertEqual(self.status(scope, "GET", GARDEN), 200)
+        for path in (DIARY, f"{DIARY}/issues"):
+            self.assertEqual(self.status(scope, "GET", path), 403)
+        for path in ("/api/v1/user/repos", "/api/v1/users/alice/repos", "/api/v1/repos/search"):
+            text = self.ask("GET", path, bearer=self.pair()["access_token"]).text
+            self.assertNotIn("alice/diary", text)
