@@ -43,7 +43,7 @@ from fjmcp.mcp.wire import (
     encode_notice,
     encode_reply,
     error_reply,
-    read,
+    read_line,
 )
 from fjmcp.refusals import (
     CALL_CANCELLED,
@@ -348,7 +348,7 @@ class Link:
 
     def heard(self, line: bytes) -> None:
         """The child said a line."""
-        message = read(line)
+        message = read_line(line)
         match self._conversation.hear(message):
             case Answer(number=number, reply=reply, line=answer):
                 if self._start is not None:

@@ -197,6 +197,13 @@ class Hearing(SynchronousTestCase):
             heard = conversation.hear(Notice("notifications/progress", params))
             self.assertIsInstance(heard, Stray)
 
+    def test_deep_progress(self) -> None:
+        """However deep a child's notice nests, hearing it does not fail."""
+        for levels in range(1, 1200, 3):
+            data = b"[" * levels + b"]" * levels
+            line = encode_notice("notifications/progress", b'{"data":%b}' % data)
+            self.assertIsInstance(Conversation().hear(read_line(line)), Stray)
+
     def test_the_rest(self) -> None:
         """Questions, other notices and what is no message are told apart."""
         conversation = Conversation()
