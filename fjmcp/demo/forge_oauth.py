@@ -118,7 +118,12 @@ class OAuth:
         return json_answer(self.pair(grant)).adding(_CACHE)
 
     def pair(self, grant: Grant) -> dict[str, Any]:
-        """The members of a good answer, in Forgejo's order; there is no `scope`."""
+        """
+        The members of a good answer, in Forgejo's order; there is no `scope`.
+
+        Access tokens hold whole seconds and no number of their own: two of one
+        grant made in the same second are the same text, as at Forgejo.
+        """
         now, counter = self.clock.seconds(), self.grants.move(grant)
         pair: dict[str, Any] = {
             "access_token": self.key.access(grant.id, now, self.grants.access_seconds),
