@@ -188,14 +188,18 @@ class Exchanges:
         """`Credentials.recover`; must not be cancelled."""
         began = self._clock.seconds()
         while True:
-            now = self._clock.seconds()
-            pending = await self._store.read(accounts.exchanges, began, now)
-            left = [each for each in pending if each.credential is not None]
-            if not left or not await self.finish_abandoned(left):
+            if not await self.finish_abandoned(await self._left(began)):
                 return
-            if self.stopping or now >= began + 2 * limits.EXCHANGE_CLAIM:
+            if not await self._left(began):
+                return
+            if self.stopping or self._clock.seconds() >= began + 2 * limits.EXCHANGE_CLAIM:
                 return
             await deferLater(self._clock, limits.PAIR_RETRY)
+
+    async def _left(self, began: float) -> list[Exchange]:
+        now = self._clock.seconds()
+        pending = await self._store.read(accounts.exchanges, began, now)
+        return [each for each in pending if each.credential is not None]
 
     async def finish_abandoned(self, pending: Iterable[Exchange]) -> bool:
         """Work on those that nobody works on; False if Forgejo would not tell whose one is."""

@@ -1,0 +1,254 @@
+"""
+`fjmcp.broker.credentials` under every order of events that Hypothesis finds.
+
+Two nodes, two people, a Forgejo that acts when it likes and whose answers come
+late, twice after each other, or never; crashes before and after any commit.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from fjmcp import limits
+from fjmcp.broker.credentials import Credential, SignedIn
+from fjmcp.forge.client import NewPair, Pair
+from fjmcp.refusals import CREDENTIAL_DEAD
+from tests.broker.model import ADA, BOB, Call, Node, World, read
+
+PEOPLE = st.sampled_from([ADA, BOB])
+NODES = st.integers(0, 1)
+INDEX = st.integers(0, 50)
+
+
+class CredentialsMachine(RuleBasedStateMachine):
+    """What may happen, and what must hold after each of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.world.clock.advance(1_000_000.0)
+        self.server = self.world.server
+        self.nodes = [self.world.node(), self.world.node()]
+        self.everyone = list(self.nodes)
+        self.asked: list[tuple[Node, Deferred[object]]] = []
+        self.asks = 0
+        self.signs = 0
+        self.dead: set[int] = set()
+        self.seen = 0
+        self.spent: dict[str, float] = {}
+        self.sign_in(0, ADA)
+        self.server.held = True
+
+    # --- what may happen ----------------------------------------------------------------
+
+    @rule(node=NODES, person=PEOPLE)
+    def sign_in(self, node: int, person: int) -> None:
+        """Somebody comes back from Forgejo."""
+        self.signs += 1
+        code = self.server.authorize(person)
+        chosen = self.node(node)
+        self.follow(chosen, chosen.credentials.exchange(self.world.sign_in(), code, "verifier"))
+
+    @rule(node=NODES, person=PEOPLE)
+    def ask(self, node: int, person: int) -> None:
+        """A request needs a credential."""
+        self.asks += 1
+        chosen = self.node(node)
+        self.follow(chosen, chosen.credentials.usable(person))
+
+    @precondition(lambda self: self.asked)
+    @rule(index=INDEX)
+    def leave(self, index: int) -> None:
+        """Somebody stops waiting."""
+        self.asked[index % len(self.asked)][1].cancel()
+
+    @precondition(lambda self: any(call.outcome is None for call in self.server.calls))
+    @rule(index=INDEX)
+    def act(self, index: int) -> None:
+        """Forgejo does what it was asked for, whether or not anybody still waits."""
+        calls = [call for call in self.server.calls if call.outcome is None]
+        self.server.act(calls[index % len(calls)])
+
+    @precondition(lambda self: self.server.waiting())
+    @rule(index=INDEX)
+    def deliver(self, index: int) -> None:
+        """An answer arrives; a pair in it is in a row before anything else happens."""
+        calls = self.server.waiting()
+        call = calls[index % len(calls)]
+        self.server.deliver(call)
+        node = next(each for each in self.everyone if each.name == call.node)
+        if isinstance(call.outcome, NewPair) and not node.fuse.blown:
+            assert self.is_kept(call.outcome.pair), "a pair was received and not stored"
+
+    @precondition(lambda self: self.server.waiting())
+    @rule(index=INDEX)
+    def lose(self, index: int) -> None:
+        """A connection breaks."""
+        calls = self.server.waiting()
+        self.server.lose(calls[index % len(calls)])
+
+    @rule(seconds=st.sampled_from([1, 4, 16, 50, 80]))
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        for _ in range(seconds):
+            self.world.clock.advance(1.0)
+
+    @rule(hours=st.sampled_from([0.92, 1, 24]))
+    def sleep(self, hours: float) -> None:
+        """Much time passes."""
+        self.world.clock.advance(hours * 3600)
+
+    @rule(node=NODES)
+    def crash(self, node: int) -> None:
+        """A process ends, here."""
+        self.nodes[node].crash()
+
+    @rule(node=NODES, hops=st.integers(1, 4), after=st.booleans())
+    def crash_soon(self, node: int, hops: int, after: bool) -> None:
+        """A process will end at one of its next transactions."""
+        fuse = self.node(node).fuse
+        fuse.hops, fuse.after = fuse.count + hops, after
+
+    @rule(person=PEOPLE)
+    def revoke(self, person: int) -> None:
+        """Somebody revokes our application at Forgejo."""
+        self.server.revoke(person)
+
+    @rule(dark=st.booleans())
+    def darken(self, dark: bool) -> None:
+        """Forgejo's introspection stops answering, or answers."""
+        self.server.dark = dark
+
+    # --- what must hold ------------------------------------------------------------------
+
+    @invariant()
+    def dies_only_when_dead(self) -> None:
+        """No account is given up while somebody holds, or is being sent, its newest pair."""
+        for person in (ADA, BOB):
+            row = self.world.row(person)
+            if row is not None and row.dead and person not in self.dead:
+                assert not self.is_healthy(person), "given up, and its newest pair is there"
+                self.dead.add(person)
+            elif row is not None and not row.dead:
+                self.dead.discard(person)
+
+    @invariant()
+    def never_loops(self) -> None:
+        """Nobody asks, and no call is made; no token is spent twice in a row."""
+        now = self.world.clock.seconds()
+        for call in self.server.calls[self.seen :]:
+            if call.kind == "refresh":
+                before = self.spent.get(call.secret)
+                assert before is None or now - before >= limits.REFRESH_RETRY, "spent in a row"
+                self.spent[call.secret] = now
+        self.seen = len(self.server.calls)
+        assert self.seen <= self.signs + limits.REFRESH_ROUNDS * self.asks
+
+    def teardown(self) -> None:
+        """When everything has come to rest: who is healthy works, who is not signs in again."""
+        self.server.dark = False
+        for node in (0, 1):
+            self.node(node)
+        for call in list(self.server.waiting()):
+            self.server.deliver(call)
+        self.rest()
+        for call in list(self.server.waiting()):
+            self.server.deliver(call)
+        self.rest()
+        self.dies_only_when_dead()
+        for asker, waiting in self.asked:
+            assert waiting.called or asker.fuse.blown, "somebody waits for ever"
+        self.server.held = False
+        for person in (ADA, BOB):
+            self.use(person)
+
+    def use(self, person: int) -> None:
+        """The person works on, or can sign in and then works on."""
+        node = self.world.node()
+        row = self.world.row(person)
+        healthy = self.is_healthy(person)
+        self.world.clock.advance(3600.0)
+        answer = self.result(Deferred.fromCoroutine(node.credentials.usable(person)))
+        if row is not None and healthy:
+            assert isinstance(answer, Credential), answer
+        else:
+            assert answer is CREDENTIAL_DEAD, answer
+        code = self.server.authorize(person)
+        signing = node.credentials.exchange(self.world.sign_in(), code, "verifier")
+        assert isinstance(self.result(Deferred.fromCoroutine(signing)), SignedIn)
+        answer = self.result(Deferred.fromCoroutine(node.credentials.usable(person)))
+        assert isinstance(answer, Credential), answer
+
+    # --- how -------------------------------------------------------------------------------
+
+    def node(self, index: int) -> Node:
+        """The process in this place; another starts where one ended."""
+        if self.nodes[index].fuse.blown:
+            started = self.nodes[index] = self.world.node()
+            self.everyone.append(started)
+            self.follow(started, started.credentials.recover())
+        return self.nodes[index]
+
+    def follow(self, node: Node, work: object) -> None:
+        waiting: Deferred[object] = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
+        waiting.addErrback(lambda failure: failure.trap(Exception) and None)
+        self.asked.append((node, waiting))
+
+    def rest(self) -> None:
+        for _ in range(int(2 * limits.EXCHANGE_CLAIM + limits.REFRESH_CLAIM) + 1):
+            self.world.clock.advance(1.0)
+
+    def result(self, waiting: Deferred[object]) -> object:
+        got: list[object] = []
+        waiting.addBoth(got.append)
+        for _ in range(int(2 * limits.EXCHANGE_CLAIM + limits.REFRESH_CLAIM) + 1):
+            if got:
+                break
+            self.world.clock.advance(1.0)
+        assert got, "no answer"
+        return got[0]
+
+    def is_kept(self, pair: Pair) -> bool:
+        """Whether this pair, or a newer one of its grant, stands in a row."""
+        said = read(pair.refresh.text)
+        if not self.server.grants[said["gnt"] - 1].live:
+            return True
+        kept = [read(text) for text in self.world.stored()]
+        return any(k["gnt"] == said["gnt"] and k["cnt"] >= said["cnt"] for k in kept)
+
+    def is_healthy(self, person: int) -> bool:
+        """Whether the pair that Forgejo honours is in a row or on its way to a living node."""
+        grant = self.server.grant(person)
+        if grant is None:
+            return False
+        texts = self.world.stored() | {
+            call.outcome.pair.refresh.text
+            for call in self.server.waiting()
+            if isinstance(call.outcome, NewPair) and self.is_alive(call)
+        }
+        newest = (grant.gnt, grant.count)
+        return any((read(text)["gnt"], read(text)["cnt"]) == newest for text in texts)
+
+    def is_alive(self, call: Call) -> bool:
+        return not next(n for n in self.everyone if n.name == call.node).fuse.blown
+
+
+class MachineTests(SynchronousTestCase):
+    """The machine, run."""
+
+    def test_machine(self) -> None:
+        """
+        Whatever the order: no account dies while its newest pair is in a row or on its way, every
+        pair received is stored, nothing loops, nobody waits for ever, and everybody can go on.
+        """
+        run_state_machine_as_test(CredentialsMachine, settings=settings(stateful_step_count=30))
