@@ -386,7 +386,7 @@ class Pool(Generic[C]):
             server=opened.server_name,
             server_version=opened.server_version,
             credential=link.version,
-            why=start.why,
+            cause=start.why,
             seconds=round(seconds, 3),
         )
         self._failures.pop(link.grant_id, None)

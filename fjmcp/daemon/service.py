@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from attrs import define
+from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
 from fjmcp import limits
@@ -107,7 +109,15 @@ class Daemon(Service):
         settings = self._settings
         self._store = open_sqlite(settings.store, self._reactor)
         ring = await keys.load(settings.keys, self._store)
-        parts = self._parts = assemble(settings, self._reactor, self._store, ring, self._why_not)
+        parts = self._parts = assemble(
+            settings,
+            self._store,
+            ring,
+            clock=self._reactor,
+            http=forge_http(self._reactor),
+            launcher=Launcher(self._reactor, confinement()),
+            unready=lambda: self._unready,
+        )
         parts.tasks.start(parts.credentials.recover(), "finishing what a crash left")
         parts.tasks.start(self._greet(parts.forge), "asking Forgejo for its version")
         endpoint = serverFromString(self._reactor, settings.listen)
@@ -124,9 +134,6 @@ class Daemon(Service):
             self.log.warn("Forgejo does not answer", url=forge.url, reason=version.reason)
         else:
             self.log.info("Forgejo answers", url=forge.url, version=version)
-
-    def _why_not(self) -> str | None:
-        return self._unready
 
     # --- stop -------------------------------------------------------------------
 
@@ -158,31 +165,41 @@ class Daemon(Service):
         self.log.info("stopped")
 
 
-def assemble(settings: Settings, reactor: Any, store: Store, ring: Ring, unready: Any) -> Parts:
+def assemble(
+    settings: Settings,
+    store: Store,
+    ring: Ring,
+    clock: IReactorTime,
+    http: HTTPClient,
+    launcher: Launcher,
+    unready: Callable[[], str | None],
+) -> Parts:
     """
     Every part with what it needs, and nothing else.
 
-    :raises ToolMissing: children cannot be confined on this machine.
+    :param http: how Forgejo is reached.
+    :param launcher: how children are started.
+    :param unready: why the process wants no requests just now, or None.
     """
     endpoints = Endpoints(settings.public_url)
     tasks = Tasks()
     forge = Forge(
-        http=forge_http(reactor),
+        http=http,
         url=settings.forgejo_url,
         client_id=settings.forgejo_oauth_client_id,
         client_secret=settings.forgejo_oauth_client_secret,
         callback_url=endpoints.callback,
         scopes=settings.forgejo_oauth_scopes,
-        clock=reactor,
+        clock=clock,
         user_agent=_USER_AGENT,
     )
-    callers = Callers(store, reactor)
-    endings = Endings(store, callers, reactor)
+    callers = Callers(store, clock)
+    endings = Endings(store, callers, clock)
     credentials = Credentials(
         store=store,
         ring=ring,
         forge=forge,
-        clock=reactor,
+        clock=clock,
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         lead=settings.token_refresh_lead,
         suspend=endings.suspend,
@@ -198,24 +215,24 @@ def assemble(settings: Settings, reactor: Any, store: Store, ring: Ring, unready
         )
 
     pool: Pool[Credential] = Pool(
-        launcher=Launcher(reactor, confinement()),
+        launcher=launcher,
         command_for=child_of,
         credentials=credentials,
-        clock=reactor,
+        clock=clock,
         version=VERSION,
         bounds=Bounds(children=settings.max_sessions),
     )
     endings.also_end(pool)
-    registrar = Registrar(store, reactor)
-    issuer = Issuer(store, ring, endings, endpoints, reactor)
-    signins = SignIns(store, ring, forge, credentials, endpoints, reactor)
+    registrar = Registrar(store, clock)
+    issuer = Issuer(store, ring, endings, endpoints, clock)
+    signins = SignIns(store, ring, forge, credentials, endpoints, clock)
     gone = settings.unknown_session_status == GONE_SESSION.status
     mcp = Endpoint(
         gate=Gate(callers),
-        sessions=Sessions(reactor, GONE_SESSION if gone else UNKNOWN_SESSION),
+        sessions=Sessions(clock, GONE_SESSION if gone else UNKNOWN_SESSION),
         pool=pool,
         profile=settings.child.kind.profile,
-        clock=reactor,
+        clock=clock,
         require_session_id=settings.require_session_id,
     )
     browser = Authorize(
@@ -231,11 +248,11 @@ def assemble(settings: Settings, reactor: Any, store: Store, ring: Ring, unready
         [
             *mcp.routes(),
             *browser.routes(),
-            *Token(registrar, issuer, endpoints, tasks, reactor).routes(),
+            *Token(registrar, issuer, endpoints, tasks, clock).routes(),
             *Discovery(endpoints).routes(),
             *Health(unready).routes(),
         ],
-        reactor,
+        clock,
     )
     return Parts(credentials, pool, tasks, site, forge)
 

@@ -59,7 +59,7 @@ async def walk(servers: Servers, teller: Teller) -> None:
     say = teller.say
     url = f"{servers.public_url}/mcp"
     assistant = Assistant(url, Person(USER, PASSWORD, tell=say), say)
-    async with assistant.http, assistant.connect() as session:
+    async with assistant.session() as session:
         info = session.server_info
         expect(info is not None, "the server does not say what it is")
         assert info is not None

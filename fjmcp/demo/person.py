@@ -37,6 +37,12 @@ class Person:
     tell: Callable[[str], None] = lambda words: None
     _http: httpx2.AsyncClient = Factory(lambda: httpx2.AsyncClient(timeout=30))
 
+    async def __aenter__(self) -> Person:
+        return self
+
+    async def __aexit__(self, *failed: object) -> None:
+        await self._http.aclose()
+
     async def sign_in(self, url: str, end: str) -> dict[str, str]:
         """
         Go from `url` until something sends the browser to `end`, the client's redirect URI.

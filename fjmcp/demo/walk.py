@@ -9,7 +9,8 @@ person's browser, and says of each step whether it is as it should be.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import httpx2
@@ -99,14 +100,17 @@ class Assistant:
             auth=self.auth, timeout=60, event_hooks={"response": [self._watch]}
         )
 
-    def connect(self) -> Client:
-        """A session with the server; enter it to open it."""
-        return Client(
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Client]:
+        """Its one session with the server; signs in when the server asks for it."""
+        client = Client(
             # Ending the session is no step of the walk: after the revocation the SDK would
             # sign in again, only to end it.
             streamable_http_client(self.url, http_client=self.http, terminate_on_close=False),
             client_info=Implementation(name="fjmcp-demo", version="1"),
         )
+        async with self.person, self.http, client as session:
+            yield session
 
     async def refresh(self) -> None:
         """Spend the refresh token, as a client does before its access token ends."""
