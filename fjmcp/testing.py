@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, execute, fail, succeed
+from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.error import (
     ConnectionDone,
     ProcessDone,
@@ -84,8 +84,6 @@ class MemoryLane:
         return in_transaction(self.connection, self.begin, work)
 
     def close(self) -> Deferred[None]:
-        if self.closed:
-            return fail(StoreDown("the store is closed"))
         self.closed = True
         return succeed(None)
 

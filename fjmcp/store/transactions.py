@@ -17,14 +17,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -108,7 +108,7 @@ class Store:
         return await self._reader.run(lambda cursor: work(cursor, *args, **kw))
 
     async def close(self) -> None:
-        """Wait for the transactions under way, then let go of the database."""
+        """Wait for the transactions under way, then let go of the database; once is enough."""
         await gatherResults([self._writer.close(), self._reader.close()])
 
 
@@ -214,7 +214,7 @@ class ThreadLane:
 
     def close(self) -> Deferred[None]:
         if self._closed:
-            return fail(StoreDown("the store is closed"))
+            return succeed(None)
         self._closed = True
         # One thread, first come first served: what was asked for runs first.
         closed = deferToThreadPool(self._reactor, self._threads, self._connection.close)
@@ -229,31 +229,40 @@ class ThreadLane:
 class _LockedFile(Store):
     """A store whose file no second daemon may open."""
 
-    _lock: int
+    _lock: int | None
 
     async def close(self) -> None:
+        lock, self._lock = self._lock, None
         try:
             await Store.close(self)
         finally:
-            os.close(self._lock)
+            if lock is not None:
+                os.close(lock)
 
 
 log = Logger()
 
 
-def open_sqlite(path: Path, reactor: IReactorFromThreads, *, alone: bool = True) -> Store:
+def open_sqlite(
+    path: Path,
+    reactor: IReactorFromThreads,
+    *,
+    alone: bool = True,
+    scripts: Sequence[migrating.Script] | None = None,
+) -> Store:
     """
     Open the store in the SQLite file `path`, made (0600) and migrated if need be.
 
     `alone`: refuse while another process has it open so.  Two daemons on one
     file would each trust tokens that the other has revoked; the lock ends with
     the process, however it ends.
+    `scripts`: the schema, ours by default.
 
     Raises `StoreUnusable`.
     """
     lock = _claim(path) if alone else None
     try:
-        writer = _prepare(path)
+        writer = _prepare(path, migrating.ours() if scripts is None else scripts)
         reader = _connect(path, "ro")
     except BaseException:
         if lock is not None:
@@ -284,16 +293,19 @@ def _claim(path: Path) -> int:
     return lock
 
 
-def _prepare(path: Path) -> sqlite3.Connection:
+def _prepare(path: Path, scripts: Sequence[migrating.Script]) -> sqlite3.Connection:
     """The connection that writes, after the schema is as this code wants it."""
-    made = not path.exists()
+    made = False
     try:
-        if made:
+        try:
             # SQLite would make it readable for all; -wal and -shm follow it.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            made = True
+        except FileExistsError:
+            pass
         connection = _connect(path, "rw")
         try:
-            _migrate(connection, path)
+            _migrate(connection, path, scripts)
         except BaseException:
             connection.close()
             raise
@@ -333,7 +345,9 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(
+    connection: sqlite3.Connection, path: Path, scripts: Sequence[migrating.Script]
+) -> None:
     def copied(version: int) -> None:
         copy = path.with_name(f"{path.name}.before-{version:04}")
         _copy(path, copy)
@@ -343,7 +357,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         have, want = in_transaction(
             connection,
             WRITE,
-            lambda cursor: migrating.upgrade(cursor, migrating.ours(), blob=BLOB, before=copied),
+            lambda cursor: migrating.upgrade(cursor, scripts, blob=BLOB, before=copied),
         )
     except migrating.TooNew as error:
         raise StoreUnusable(f"The store {path} cannot be opened: {error}") from error

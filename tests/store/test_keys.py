@@ -4,6 +4,7 @@ import os
 import re
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -30,8 +31,9 @@ def keep_sealed(cursor: Cursor, value: bytes) -> None:
 
 class Folder(SynchronousTestCase):
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        temporary = TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = Path(temporary.name)
         self.path = self.folder / "fjmcp.keys"
 
     def write(self, name: str, text: str, mode: int = 0o600) -> Path:
