@@ -3,14 +3,15 @@ The one seam to a process (design D24).
 
 A child is started apart from us::
 
-    env --chdir=/            not in the daemon's directory
     setsid                   a session and a process group of its own
     setpriv --pdeathsig KILL the kernel kills it when the daemon dies, however that dies
             --no-new-privs   no setuid program makes it more than it is
+    sh -c …                  gone if the daemon died before it could ask for that signal;
+                             and not in the daemon's directory
 
 They `exec` one another, so the process that we start is the child.
-`spawnProcess(path=…)` would do the first, but it forks this whole daemon for
-it (performance.md §2: 15 ms against 3).
+`spawnProcess(path=…)` could change the directory, but it forks this whole
+daemon for it, which takes five times as long and stops the reactor meanwhile.
 
 The parent-death signal comes when the *thread* that started the child ends:
 children are started on the reactor's thread only, which lives as long as we do.
@@ -23,7 +24,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from attrs import define, field, frozen
 from twisted.internet.error import ProcessExitedAlready
@@ -49,9 +50,15 @@ class KillGroup(Protocol):
     def __call__(self, pgid: int, signum: int, /) -> None: ...
 
 
+_SCRIPT: Final = 'test "$PPID" = "$0" && cd / && unset PWD OLDPWD SHLVL && exec "$@"'
+"""Told the daemon's number.  The shell looks who its parent is after the signal
+was asked for: a daemon that had died by then would never have sent it.  The
+variables are the shell's own; one of them would name our directory."""
+
+
 def confinement(which: Callable[[str], str | None] = shutil.which) -> tuple[str, ...]:
     """
-    The words that go before every child's command.
+    The words that go before the daemon's number and a child's command.
 
     :raises ToolMissing: with a sentence that says what to install.
     """
@@ -61,14 +68,14 @@ def confinement(which: Callable[[str], str | None] = shutil.which) -> tuple[str,
         if found is None:
             raise ToolMissing(
                 f"{tool} is not on PATH; children are not started without it."
-                " It is in the package util-linux (env: coreutils)."
+                " It is in the package util-linux (sh: dash)."
             )
         return found
 
     return (
-        *(path("env"), "--chdir=/"),
         path("setsid"),
         *(path("setpriv"), "--pdeathsig", "KILL", "--no-new-privs", "--"),
+        *(path("sh"), "-c", _SCRIPT),
     )
 
 
@@ -142,7 +149,8 @@ class Launcher:
         :raises OSError: no process, pipe or memory is to be had.
         :raises ValueError: the command holds a NUL.
         """
-        argv = (*self._confinement, *command.argv)
+        # Asked each time: a daemon forks between its assembly and its start.
+        argv = (*self._confinement, str(os.getpid()), *command.argv)
         # A dict, even if empty: None would hand our own environment down.
         transport = self._reactor.spawnProcess(
             protocol, argv[0], argv, env=dict(command.env), usePTY=False

@@ -1,7 +1,9 @@
 """
-A process that starts one child as the daemon does, says its number and waits.
+A process that starts children as the daemon does, says their numbers and waits.
 
-To be killed with -9: the child must die with it.
+    python lonely_parent.py COUNT PROGRAM ARGUMENT...
+
+To be killed with -9: the children must die with it.
 """
 
 import os
@@ -29,15 +31,17 @@ def main() -> None:
 
     reactor: Any = installed
     command = command_for(
-        recipe_for(sys.argv[1:], {"TOKEN": "{token}"}),
+        recipe_for(sys.argv[2:], {"TOKEN": "{token}"}),
         url="",
         token="t",
         user_agent="",
         inherited=os.environ,
     )
-    child = Child(Launcher(reactor, confinement()), command, Ear(), reactor)
-    child.start()
-    sys.stdout.write(f"{child.pid}\n")
+    launcher = Launcher(reactor, confinement())
+    children = [Child(launcher, command, Ear(), reactor) for _ in range(int(sys.argv[1]))]
+    for child in children:
+        child.start()
+    sys.stdout.write(" ".join(str(child.pid) for child in children) + "\n")
     sys.stdout.flush()
     reactor.run()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from signal import SIGKILL, SIGTERM
 
 from twisted.internet.interfaces import IProcessTransport
@@ -20,13 +21,14 @@ class ConfinementTests(SynchronousTestCase):
     def test_absolute_paths(self) -> None:
         """They are found once, so that a child's PATH has no say in it."""
         words = confinement(lambda tool: f"/found/{tool}")
-        self.assertEqual(words[:4], ("/found/env", "--chdir=/", "/found/setsid", "/found/setpriv"))
-        self.assertEqual(words[4:], ("--pdeathsig", "KILL", "--no-new-privs", "--"))
+        self.assertEqual(words[:2], ("/found/setsid", "/found/setpriv"))
+        self.assertEqual(words[2:6], ("--pdeathsig", "KILL", "--no-new-privs", "--"))
+        self.assertEqual(words[6:8], ("/found/sh", "-c"))
 
     def test_missing_tool_is_said(self) -> None:
         """Without one of them nothing is started, and the sentence says what to install."""
-        for missing in ("env", "setsid", "setpriv"):
-            tools = {tool: f"/{tool}" for tool in ("env", "setsid", "setpriv") if tool != missing}
+        for missing in ("sh", "setsid", "setpriv"):
+            tools = {tool: f"/{tool}" for tool in ("sh", "setsid", "setpriv") if tool != missing}
             with self.assertRaises(ToolMissing) as caught:
                 confinement(tools.get)
             self.assertIn(missing, str(caught.exception))
@@ -50,7 +52,7 @@ class LauncherTests(SynchronousTestCase):
         """The child's command comes behind the confinement, with its own environment."""
         self.launch()
         (child,) = self.reactor.children
-        self.assertEqual(child.argv, ("/bin/confine", "--", "/opt/forgejo-mcp"))
+        self.assertEqual(child.argv, ("/bin/confine", "--", str(os.getpid()), "/opt/forgejo-mcp"))
         self.assertEqual(child.env["FORGEJO_ACCESS_TOKEN"], "t0k")
         self.assertNotIn("t0k", repr(child.argv))
 

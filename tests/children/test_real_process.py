@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
@@ -47,6 +49,14 @@ def alive(pid: int) -> bool:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def program(pid: int) -> Path | None:
+    """What a process executes; None if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/exe").resolve()
+    except FileNotFoundError:
+        return None
 
 
 @define
@@ -187,26 +197,40 @@ class ApartTests(RealChildCase):
 
     def test_dies_with_us(self) -> None:
         """A daemon killed with -9 leaves no child, even one that ignores the end of stdin."""
+        self.orphan(1, lambda pid: program(pid) == Path(sys.executable).resolve())
+
+    def test_dies_with_us_while_it_starts(self) -> None:
+        """Nor when the daemon dies before a child could ask for the signal of its death."""
+        self.orphan(1)
+        self.orphan(12)
+
+    def orphan(self, count: int, ready: Callable[[int], bool] = lambda pid: True) -> None:
+        """Start children that hang, kill their parent once they are ready, see them die."""
         parent = subprocess.Popen(
-            [sys.executable, str(HERE / "lonely_parent.py"), *SMALL, "hang"],
+            [sys.executable, str(HERE / "lonely_parent.py"), str(count), *SMALL, "hang"],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
         )
         assert parent.stdout is not None
         with parent.stdout:
-            pid = int(parent.stdout.readline())
-            # Until the last exec, the parent-death signal may not be asked for.
-            self.wait(lambda: b"small_child" in Path(f"/proc/{pid}/cmdline").read_bytes()[:400])
-            self.assertTrue(alive(pid))
+            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            self.assertEqual(len(pids), count)
+            self.addCleanup(self.kill_all, pids)
+            self.wait(lambda: all(map(ready, pids)))
             parent.kill()
             parent.wait()
-        self.wait(lambda: not alive(pid))
+        self.wait(lambda: not any(map(alive, pids)))
+
+    def kill_all(self, pids: list[int]) -> None:
+        for pid in pids:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
 
     def wait(self, true: Callable[[], bool]) -> None:
         end = time.monotonic() + 20
         while not true():
             self.assertLess(time.monotonic(), end)
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
 
 
 class PipeTests(RealChildCase):
@@ -348,14 +372,20 @@ class EndTests(RealChildCase):
             assert child.pid is not None
             self.assertFalse(alive(child.pid))
 
+    def numbers(self) -> str:
+        """A file of this test alone."""
+        if not hasattr(self, "_directory"):
+            self._directory = tempfile.TemporaryDirectory()
+            self.addCleanup(self._directory.cleanup)
+        return os.path.join(self._directory.name, "numbers")
+
     @deferred
     async def test_descendants_end_too(self) -> None:
         """What the child started is gone when it is, however it ended."""
         for how in ("stop", "kill"):
-            numbers = Path(self.mktemp())
-            child = self.start("descendants", str(numbers.absolute()))
+            child = self.start("descendants", self.numbers())
             await self.ask()
-            descendant = int(numbers.read_text())
+            descendant = int(Path(self.numbers()).read_text())
             self.assertTrue(alive(descendant))
             await (child.stop() if how == "stop" else child.kill())
             await self.until(lambda pid=descendant: not alive(pid))  # type: ignore[misc]
