@@ -4,6 +4,8 @@ What pytest needs to run trial's tests beside its own.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from unittest import TestCase as AnyTestCase
 
 import pytest
@@ -24,3 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     has started it.
     """
     items.sort(key=_place)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _somewhere_else(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run outside the checkout, as trial does, where `mktemp` may leave what it likes."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("trial"))
+    yield
+    os.chdir(before)

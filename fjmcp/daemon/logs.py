@@ -49,7 +49,8 @@ LONGEST_TRACEBACK: Final = 64 * 1024
 DEEPEST: Final = 4
 """How deep a field's own structure is followed."""
 
-# What Twisted's own machinery puts beside the named fields, old and new.
+# What the logging system before twisted.logger puts beside the named fields;
+# `isError` is always among it.
 _MACHINERY: Final = frozenset(
     {"time", "system", "isError", "failure", "why", "format", "message", "logLevel"}
 )
@@ -75,13 +76,14 @@ class Line:
 
 
 def line_of(event: LogEvent, blank: Blanking) -> Line:
-    """What of an event is written.  Never raises, whatever the event holds."""
+    """What of an event is written.  Never raises, whatever its fields hold."""
     failure = event.get("log_failure")
     format_ = event.get("log_format") or ""
+    machinery = _MACHINERY if "isError" in event else frozenset()
     fields = {
         name: _plain(value, blank, name)
         for name, value in event.items()
-        if not name.startswith("log_") and name not in _MACHINERY
+        if not name.startswith("log_") and name not in machinery
     }
     traceback = None
     if isinstance(failure, Failure):
@@ -141,7 +143,9 @@ class Lines:
     def __call__(self, event: LogEvent) -> None:
         """Twisted calls it for each event, from any thread."""
         level = event.get("log_level") or LogLevel.info
-        self.write(self.spell(line_of(event, self.blank)), level)
+        text = self.spell(line_of(event, self.blank))
+        # Half a surrogate pair, from some peer's JSON, fits in no file.
+        self.write(text.encode("utf-8", "backslashreplace").decode("utf-8"), level)
 
 
 def observer(
@@ -194,8 +198,11 @@ def _plain(value: object, blank: Blanking, name: str = "", depth: int = DEEPEST)
     """The same as JSON can say it, without secrets."""
     if name.lower().replace("-", "_") in SECRET_NAMES and value is not None:
         return BLANK
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        # Python refuses to spell very long ones.
+        return value if value.bit_length() <= 64 else _cut(hex(value), LONGEST)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):

@@ -23,11 +23,12 @@ from fjmcp.forge import scopes
 Number = TypeVar("Number", int, float)
 
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)\Z")
+_TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)\Z")
+_COUNT: Final = re.compile(r"-?[0-9]{1,18}\Z")
 _LABEL: Final = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?\Z")
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*\Z")
-_HOST_PORT: Final = re.compile(r"(\[[^\]]*\]|[^\[\]]*):(\d+)\Z")
+_HOST_PORT: Final = re.compile(r"(\[[^\]]*\]|[^\[\]]*):([0-9]{1,5})\Z")
 _PRINTABLE: Final = re.compile(r"[!-~]+\Z")
 _PORTS: Final = {"http": 80, "https": 443}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
@@ -47,15 +48,14 @@ def time_words(seconds: float) -> str:
     for unit in ("d", "h", "m"):
         if seconds >= _UNITS[unit] and seconds % _UNITS[unit] == 0:
             return f"{seconds / _UNITS[unit]:.0f}{unit}"
-    return f"{seconds:g}"
+    return f"{seconds:.12g}"
 
 
 def count(text: str) -> int:
     """A whole number."""
-    try:
-        return int(text.strip())
-    except ValueError:
-        raise ValueError(f"{text!r} is no whole number") from None
+    if _COUNT.match(text.strip()) is None:
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text)
 
 
 def between(

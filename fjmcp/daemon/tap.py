@@ -45,12 +45,13 @@ def makeService(options: Options) -> IService:
     for warning in options.warnings:
         log.warn("{warning}", warning=warning)
     twistd = getattr(options, "parent", None) or {}
-    daemon = Daemon(observer_for(options.settings, twistd, cast(IReactorFromThreads, reactor)))
-    make_service(options.settings, reactor).setServiceParent(daemon)
-    return cast(IService, daemon)
+    root = Root(observer_for(options.settings, twistd, cast(IReactorFromThreads, reactor)))
+    daemon = make_service(options.settings, reactor)
+    daemon.setServiceParent(root)  # type: ignore[no-untyped-call]
+    return cast(IService, root)
 
 
-class Daemon(MultiService):
+class Root(MultiService):
     """
     The service that twistd sees.  It hands the application its way of logging,
     which twistd looks for just before it starts.
