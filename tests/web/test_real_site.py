@@ -49,7 +49,7 @@ class RealSiteTests(TestCase):
         server = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         port = await server.listen(site)
         self.addCleanup(port.stopListening)
-        number = port.getHost().port  # type: ignore[attr-defined]
+        number = port.getHost().port
         client: Client = await connectProtocol(
             TCP4ClientEndpoint(reactor, "127.0.0.1", number), Client()
         )
