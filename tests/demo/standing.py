@@ -19,7 +19,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from fjmcp.demo.browser import Body, Browser, Page
-from fjmcp.demo.forge import CLIENT_ID, CLIENT_SECRET, StandIn
+from fjmcp.demo.forge.standin import CLIENT_ID, CLIENT_SECRET, StandIn
 
 URL = "https://forge.example"
 CALLBACK = "https://broker.example/oauth/callback"

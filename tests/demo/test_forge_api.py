@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fjmcp.demo.forge_accounts import Person
+from fjmcp.demo.forge.accounts import Person
 from tests.demo.standing import URL, StandInCase
 
 GARDEN = "/api/v1/repos/alice/garden"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fjmcp.demo.forge import CLIENT_ID, CLIENT_SECRET
-from fjmcp.demo.forge_grants import Application
+from fjmcp.demo.forge.grants import Application
+from fjmcp.demo.forge.standin import CLIENT_ID, CLIENT_SECRET
 from tests.demo.standing import CALLBACK, SCOPE, URL, Reply, StandInCase, basic_header
 
 INTROSPECT = "/login/oauth/introspect"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from fjmcp.demo.browser import Browser
-from fjmcp.demo.forge import CLIENT_ID
-from fjmcp.demo.forge_grants import Application
+from fjmcp.demo.forge.grants import Application
+from fjmcp.demo.forge.standin import CLIENT_ID
 from tests.demo.standing import CALLBACK, CHALLENGE, SCOPE, URL, StandInCase, said
 
 AUTHORIZE = "/login/oauth/authorize"

@@ -8,7 +8,8 @@ import io
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.demo.forge import CLIENT_ID, Door, StandIn, options
+from fjmcp.demo.forge.__main__ import Door, options
+from fjmcp.demo.forge.standin import CLIENT_ID, StandIn
 
 
 class OptionsTests(SynchronousTestCase):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.demo.forge_scopes import CATEGORIES, KNOWN, effective
+from fjmcp.demo.forge.scopes import CATEGORIES, KNOWN, effective
 
 words = st.lists(st.sampled_from(sorted(KNOWN)) | st.text(max_size=8), max_size=6)
 

@@ -6,8 +6,8 @@ import json
 from base64 import urlsafe_b64decode
 from typing import Any
 
-from fjmcp.demo.forge import CLIENT_ID, CLIENT_SECRET
-from fjmcp.demo.forge_grants import Application
+from fjmcp.demo.forge.grants import Application
+from fjmcp.demo.forge.standin import CLIENT_ID, CLIENT_SECRET
 from tests.demo.standing import CALLBACK, NOW, SCOPE, TOKEN, VERIFIER, StandInCase, basic_header
 
 OTHER = "de300000-0000-4000-8000-000000000002"

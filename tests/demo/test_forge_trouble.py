@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.client import ResponseNeverReceived
 
-from fjmcp.demo.forge import StandIn
+from fjmcp.demo.forge.standin import StandIn
 from tests.demo.standing import TOKEN, URL, Reply, StandInCase
 
 VERSION = "/api/v1/version"

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.web.server import Request
 
-from fjmcp.demo.forge_answers import Answer, page
+from fjmcp.demo.forge.answers import Answer, page
 
 KINDS: Final = {
     "status": "answer with `status` (503) before anything happens",

@@ -15,10 +15,10 @@ from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
-from fjmcp.demo.forge_accounts import Instance, Person, Repository
-from fjmcp.demo.forge_answers import Answer, json_answer, json_of, query_of
-from fjmcp.demo.forge_bearers import Bearer, Bearers, Rejected
-from fjmcp.demo.forge_trouble import Troubles, serves
+from fjmcp.demo.forge.accounts import Instance, Person, Repository
+from fjmcp.demo.forge.answers import Answer, json_answer, json_of, query_of
+from fjmcp.demo.forge.bearers import Bearer, Bearers, Rejected
+from fjmcp.demo.forge.trouble import Troubles, serves
 
 VERSION: Final = "16.0.0+gitea-1.22.0"
 

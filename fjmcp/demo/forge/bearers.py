@@ -14,11 +14,11 @@ from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
-from fjmcp.demo.forge_accounts import Instance, Person
-from fjmcp.demo.forge_answers import basic_of, query_of
-from fjmcp.demo.forge_grants import Grants
-from fjmcp.demo.forge_scopes import Effective, effective
-from fjmcp.demo.forge_tokens import ACCESS, SEGMENTS, SigningKey, Unreadable
+from fjmcp.demo.forge.accounts import Instance, Person
+from fjmcp.demo.forge.answers import basic_of, query_of
+from fjmcp.demo.forge.grants import Grants
+from fjmcp.demo.forge.scopes import Effective, effective
+from fjmcp.demo.forge.tokens import ACCESS, SEGMENTS, SigningKey, Unreadable
 
 REVOKED: Final = "oauth2 grant not found or revoked"
 NOT_ACCESS: Final = "token was not an oauth2 access token"

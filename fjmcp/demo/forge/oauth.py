@@ -15,12 +15,12 @@ from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
-from fjmcp.demo.forge_accounts import Instance
-from fjmcp.demo.forge_answers import Answer, basic_of, form_of, json_answer, text_answer
-from fjmcp.demo.forge_bearers import Bearers, Rejected
-from fjmcp.demo.forge_grants import Application, Grant, Grants
-from fjmcp.demo.forge_tokens import REFRESH, SigningKey, Unreadable
-from fjmcp.demo.forge_trouble import Troubles, serves
+from fjmcp.demo.forge.accounts import Instance
+from fjmcp.demo.forge.answers import Answer, basic_of, form_of, json_answer, text_answer
+from fjmcp.demo.forge.bearers import Bearers, Rejected
+from fjmcp.demo.forge.grants import Application, Grant, Grants
+from fjmcp.demo.forge.tokens import REFRESH, SigningKey, Unreadable
+from fjmcp.demo.forge.trouble import Troubles, serves
 
 TOKEN: Final = "/login/oauth/access_token"
 INTROSPECT: Final = "/login/oauth/introspect"

@@ -16,8 +16,8 @@ from attrs import define, field
 from klein import Klein
 from twisted.web.server import Request
 
-from fjmcp.demo.forge_accounts import Instance, Person
-from fjmcp.demo.forge_answers import (
+from fjmcp.demo.forge.accounts import Instance, Person
+from fjmcp.demo.forge.answers import (
     Answer,
     cookies_of,
     form_of,
@@ -27,8 +27,8 @@ from fjmcp.demo.forge_answers import (
     see_other,
     text_answer,
 )
-from fjmcp.demo.forge_grants import Application, Grant, Grants
-from fjmcp.demo.forge_trouble import Troubles, serves
+from fjmcp.demo.forge.grants import Application, Grant, Grants
+from fjmcp.demo.forge.trouble import Troubles, serves
 
 AUTHORIZE: Final = "/login/oauth/authorize"
 CONSENT: Final = "/login/oauth/grant"

@@ -28,10 +28,10 @@ from klein import Klein
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.server import Request
 
-from fjmcp.demo.forge_accounts import Instance, Person
-from fjmcp.demo.forge_answers import Answer, json_answer, json_of
-from fjmcp.demo.forge_grants import Grants
-from fjmcp.demo.forge_trouble import Troubles, serves
+from fjmcp.demo.forge.accounts import Instance, Person
+from fjmcp.demo.forge.answers import Answer, json_answer, json_of
+from fjmcp.demo.forge.grants import Grants
+from fjmcp.demo.forge.trouble import Troubles, serves
 
 _PERSON: Final = ("prohibited", "active", "must_change_password")
 _SETTINGS: Final = {
