@@ -101,7 +101,8 @@ def is_loopback(uri: str) -> bool:
 
 
 def host(uri: str) -> str:
-    """The host of a judged URI for people to read; of a private one its scheme too."""
+    """The host of a judged URI, or of an answer to it, for people to read; of a private one its
+    scheme too."""
     parts = _judged(uri)
     return parts.name if parts.scheme in ("http", "https") else f"{parts.scheme}://{parts.name}"
 
@@ -113,7 +114,8 @@ def origin(uri: str) -> str:
 
 
 def _judged(uri: str) -> Uri:
-    parts = split(uri)
+    # An answer has a state in its query, which may hold what no redirect URI may.
+    parts = split(uri.partition("?")[0])
     if parts is None:
         raise ValueError("a redirect URI that was never judged")
     return parts

@@ -355,6 +355,10 @@ class Showing(SynchronousTestCase):
         ]:
             self.assertEqual(host(uri), shown)
 
+    def test_host_of_an_answer(self) -> None:
+        """The host of an answer is shown whatever state the client had it bring."""
+        self.assertEqual(host("https://claude.ai/cb?code=x&state=%0A%00%2e%2e%5c"), "claude.ai")
+
     def test_origin(self) -> None:
         """The origin is what a Content-Security-Policy takes: default ports left out."""
         for uri, shown in [
