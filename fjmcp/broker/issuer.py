@@ -44,8 +44,8 @@ class Issued:
     access: TokenText
     refresh: TokenText | None
     access_expires_at: float
-    scopes: str | None
-    """Set when what is granted is not what was asked for."""
+    scopes: str
+    """What is granted, space-separated."""
 
     def document(self, now: float) -> dict[str, object]:
         """The members of the JSON answer."""
@@ -53,11 +53,10 @@ class Issued:
             "access_token": self.access.text,
             "token_type": "Bearer",
             "expires_in": max(0, round(self.access_expires_at - now)),
+            "scope": self.scopes,
         }
         if self.refresh is not None:
             answer["refresh_token"] = self.refresh.text
-        if self.scopes is not None:
-            answer["scope"] = self.scopes
         return answer
 
 
@@ -140,12 +139,13 @@ class Issuer:
             return self._no(cursor, verdict, now)
         if accounts.is_dead(cursor, verdict.account_id):
             return ACCOUNT_DEAD, []
-        asked = Scopes.parse(verdict.request.scopes)
-        granted = Scopes.granted(asked)
+        granted = Scopes.granted(Scopes.parse(verdict.request.scopes))
         grant_id = os.urandom(12).hex()
-        made_room = grants.add(cursor, grant_id, verdict.account_id, client.client_id, str(granted), now)
+        made_room = grants.add(
+            cursor, grant_id, verdict.account_id, client.client_id, str(granted), now
+        )
         grants.redeem_code(cursor, code, grant_id)
-        issued = self._mint(cursor, client, grant_id, granted, asked, None, now)
+        issued = self._mint(cursor, client, grant_id, granted, None, now)
         return issued, [_Ended(old, "room") for old in made_room]
 
     def _refresh(
@@ -172,13 +172,13 @@ class Issuer:
         if not self._is_ours(form):
             return RESOURCE_FOREIGN, []
         granted = Scopes.parse(grant.scopes)
-        asked = narrow_refresh(granted, form.get("scope"))
-        if isinstance(asked, OAuthRefusal):
-            return asked, []
+        widened = narrow_refresh(granted, form.get("scope"))
+        if isinstance(widened, OAuthRefusal):
+            return widened, []
         if isinstance(verdict, rules.Replay):
             return self._open(row.token, verdict.successor), []
         grants.touch(cursor, grant.grant_id, now)
-        issued = self._mint(cursor, client, grant.grant_id, granted, asked, row.token, now)
+        issued = self._mint(cursor, client, grant.grant_id, granted, row.token, now)
         sealed = self._seal(row.token, issued)
         grants.use_refresh_token(cursor, row.token, row.predecessor, sealed, now)
         grants.forget_graces(cursor, now)
@@ -203,7 +203,6 @@ class Issuer:
         client: Client,
         grant_id: str,
         granted: Scopes,
-        asked: Scopes,
         predecessor: Digest | None,
         now: float,
     ) -> Issued:
@@ -213,9 +212,9 @@ class Issuer:
         if "refresh_token" in client.metadata.grant_types:
             refresh = mint(Kind.REFRESH)
             grants.add_refresh_token(cursor, digest(refresh), grant_id, predecessor, now)
-        # RFC 6749 §5.1: scope is required if it differs from what was requested.
-        differs = None if granted == asked else str(granted)
-        return Issued(access, refresh, expires_at, differs)
+        # RFC 6749 §5.1: scope is required if it differs from what was requested, which we
+        # keep in our own words only; so it always stands there.
+        return Issued(access, refresh, expires_at, str(granted))
 
     def _seal(self, token: Digest, issued: Issued) -> bytes:
         assert issued.refresh is not None
