@@ -55,7 +55,7 @@ docs: env  ## write docs/configuration.md from the table of options
 
 wheel: env  ## build dist/fjmcp-*.whl, its revision and date inside
 	@rm -rf build dist  # setuptools would put removed modules of an older build in
-	$(IN) -m build --wheel --outdir dist .
+	$(IN) -m build --wheel --outdir dist --config-setting=--global-option=--quiet .
 
 wheel-test: wheel  ## install the wheel into an empty environment and start it there
 	$(IN) scripts/wheel-test dist/fjmcp-*.whl

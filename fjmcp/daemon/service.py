@@ -85,7 +85,7 @@ class Daemon(Service):
 
     def startService(self) -> None:
         """Twisted: the reactor is about to run."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._started = Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
@@ -139,7 +139,7 @@ class Daemon(Service):
 
     def stopService(self) -> Deferred[None]:
         """Twisted: the reactor is about to end, and waits for this."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
