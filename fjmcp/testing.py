@@ -269,6 +269,7 @@ class FakeChild:
         self.signals.append(signum)
         name = Signals(signum).name.removeprefix("SIG")
         if name not in self.ignores:
+            self.reads = False
             self.reactor.callLater(0, self.exit, 0, signum)
 
     # --- what the daemon does: IProcessTransport, IConsumer ---

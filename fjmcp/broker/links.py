@@ -13,6 +13,7 @@ A link belongs to one grant for all its life.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol
 
@@ -371,7 +372,7 @@ class Link:
 
     def missed(self) -> None:
         """A line of the child is lost.  It can only be told whose if one waits."""
-        self._only_call(CHILD_UNREADABLE)
+        self._only_call(lambda call: error_reply(call.id, CHILD_UNREADABLE))
 
     def ended(self, end: End) -> None:
         """The child is gone."""
@@ -389,20 +390,17 @@ class Link:
                 left_out=self._strays.held(),
             )
         if message is TOO_DEEP:
-            self._only_call(CHILD_UNREADABLE)
+            self.missed()
         elif isinstance(message, Reply) and message.id == NULL and message.error is not None:
             # forgejo-mcp answers so when a tool panics.
             if self._start is not None:
                 self._settle(message)
             else:
-                self._only_call(None, message.error)
+                self._only_call(lambda call: encode_reply(call.id, error=message.error))
 
-    def _only_call(self, refusal: McpRefusal | None, error: bytes = b"") -> None:
-        if len(self._calls) != 1:
-            return
-        ((number, call),) = self._calls.items()
-        if refusal is not None:
-            self._refuse(number, refusal)
-        else:
+    def _only_call(self, reply: Callable[[_Call], bytes]) -> None:
+        """Answer what names no call: if one is in flight, it is meant."""
+        if len(self._calls) == 1:
+            ((number, call),) = self._calls.items()
             self._conversation.forget(number)
-            self._answer(number, encode_reply(call.id, error=error))
+            self._answer(number, reply(call))
