@@ -64,6 +64,7 @@ class Call:
     node: str
     kind: str
     secret: str = field(repr=False)
+    sent_at: float
     answer: Deferred[Outcome] = field(factory=Deferred, repr=False)
     outcome: Outcome | None = field(default=None, repr=False)
     """What Forgejo did; None until it acted."""
@@ -238,7 +239,7 @@ class NodePeer:
         return self.server.user(access)
 
     async def _call(self, kind: str, secret: str) -> Outcome:
-        call = Call(self.node, kind, secret)
+        call = Call(self.node, kind, secret, self.server.clock.seconds())
         self.server.calls.append(call)
         if not self.server.held:
             self.server.deliver(call)
