@@ -41,8 +41,9 @@ def blank(secret: str) -> Blank:
         return Blank(())
     # Writers of JSON differ: "/" and non-ASCII letters may be escaped or not, and
     # Go's escapes the characters of HTML.
-    escaped = json.dumps(secret)[1:-1]
-    forms = {secret, escaped, escaped.replace("/", "\\/"), _go(secret), _go(escaped)}
+    plain = [secret, *(json.dumps(secret, ensure_ascii=a)[1:-1] for a in (True, False))]
+    slashed = [*plain, *(form.replace("/", "\\/") for form in plain)]
+    forms = {*slashed, *map(_go, slashed)}
     # The longest first, so that no form leaves the rest of a longer one behind.
     return Blank(tuple(sorted((form.encode() for form in forms), key=len, reverse=True)))
 
