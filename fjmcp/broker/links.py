@@ -102,7 +102,7 @@ class _Call:
     cancelled: bool = False
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Link:
     """
     One child of one grant.

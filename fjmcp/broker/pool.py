@@ -146,7 +146,7 @@ class _Failure:
     until: float
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Pool(Generic[C]):
     """
     The children of this process.
@@ -368,6 +368,8 @@ class Pool(Generic[C]):
         born = self._clock.seconds()
         opened = await link.start(self._version, self._bounds.start)
         seconds = self._clock.seconds() - born
+        if isinstance(opened, Opened) and not link.usable:
+            opened = CHILD_START_FAILED
         if isinstance(opened, McpRefusal):
             self._not_started(start, link, command.program, opened, seconds)
             return opened

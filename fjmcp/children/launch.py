@@ -79,7 +79,7 @@ def confinement(which: Callable[[str], str | None] = shutil.which) -> tuple[str,
     )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Spawned:
     """
     A started process: its standard input and its process group.

@@ -79,7 +79,7 @@ class Hearer(Protocol):
 
 
 @implementer(IProcessProtocol, IPushProducer)
-@define(eq=False, slots=False)
+@define(eq=False, slots=False, repr=False)
 class Child(ProcessProtocol):
     """
     A child process.
