@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from attrs import define, field
+from treq.client import HTTPClient
+from treq.testing import RequestTraversalAgent
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.error import (
@@ -34,11 +38,28 @@ from twisted.internet.interfaces import (
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from fjmcp import limits
+from fjmcp.broker.pairs import Pairs
+from fjmcp.broker.signins import challenge
+from fjmcp.children.launch import Launcher
+from fjmcp.children.profiles import recipe_for
+from fjmcp.daemon.service import Parts, assemble
+from fjmcp.daemon.settings import Settings
+from fjmcp.demo.browser import Body, Browser, Page
+from fjmcp.demo.forge.standin import StandIn
+from fjmcp.forge.client import Pair, no_cookies
+from fjmcp.oauth.authorization import AuthorizationRequest
+from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.store import migrating
+from fjmcp.store.keys import KeySources
+from fjmcp.store.queries import accounts, grants
 from fjmcp.store.transactions import BLOB, READ, WRITE, Store, StoreDown, Work, in_transaction
+from fjmcp.store.vault import Ring
 
 if TYPE_CHECKING:
     from fjmcp.web.site import Site
@@ -409,11 +430,15 @@ class Wire(StringTransport):
         super().__init__(hostAddress=IPv4Address("TCP", "192.0.2.1", 8085))
         self._clock = clock
         self.protocol: IProtocol | None = None
+        self.heard: Callable[[], None] | None = None
+        """Called after each write of the server."""
 
     def write(self, data: bytes) -> None:
         """Bytes of the server; dropped once it has closed."""
         if not (self.closed or self.half_closed):
             super().write(data)
+            if self.heard is not None:
+                self.heard()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """The same in pieces."""
@@ -635,3 +660,328 @@ class Visitor:
 
 def _headers(named: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in named.items()}
+
+
+# --- the whole broker -----------------------------------------------------------------
+
+PUBLIC_URL: Final = "https://broker.example"
+FORGE_URL: Final = "https://forge.example"
+CLIENT_URL: Final = "https://client.example/callback"
+"""Where an `App` wants its browsers back, unless it says otherwise."""
+SCOPES: Final = "read:user write:repository write:issue"
+VERIFIER: Final = "a-verifier-that-is-long-enough-for-the-rule-of-43"
+EPOCH: Final = 1_800_000_000.0
+"""When everything in memory begins."""
+
+
+@implementer(IResponse)
+@define(eq=False)
+class _Response:
+    """A complete `Visit`, as an agent answers it."""
+
+    visit: Visit
+    version: Any = (b"HTTP", 1, 1)
+    phrase: bytes = b""
+    request: Any = None
+    previousResponse: Any = None
+
+    @property
+    def code(self) -> int:
+        return self.visit.status
+
+    @property
+    def headers(self) -> Headers:
+        return self.visit.headers
+
+    @property
+    def length(self) -> int:
+        return len(self.visit.body)
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        protocol.dataReceived(self.visit.body)
+        protocol.connectionLost(Failure(ResponseDone()))
+
+    def setPreviousResponse(self, response: Any) -> None:
+        self.previousResponse = response
+
+
+@implementer(IAgent)
+@define(eq=False)
+class Hosts:
+    """An agent for browsers: the host of a URL picks the broker's site or the forge."""
+
+    _broker: WholeBroker
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """One request; its answer may be late."""
+        url = uri.decode("ascii")
+        target = url.removeprefix(PUBLIC_URL)
+        if target == url:
+            answer: Deferred[IResponse] = self._broker.wires.request(
+                method, uri, headers, bodyProducer
+            )
+            return answer
+        named = (headers or Headers()).getAllRawHeaders()
+        sent = {name.decode().lower(): values[-1].decode() for name, values in named}
+        body = bodyProducer.data if isinstance(bodyProducer, Body) else b""
+        # Not the visitor's own cookies: the browser keeps them.
+        visit = self._broker.visitor().send(method.decode(), target or "/", body, sent)
+        waiting: Deferred[IResponse] = Deferred()
+
+        def look() -> None:
+            if visit.ended:
+                visit.wire.heard = None
+                waiting.callback(_Response(visit))
+
+        visit.wire.heard = look
+        look()
+        return waiting
+
+
+@define(eq=False)
+class WholeBroker:
+    """
+    All that the daemon joins, in memory and on one clock.
+
+    A stand-in Forgejo behind it, children that are fakes, and browsers and
+    clients before it.
+
+    :ivar reactor: the clock, with the children.
+    :ivar forge: where Alice and Bob have accounts.
+    :ivar wires: how Forgejo is reached; `flush` brings a late answer home.
+    """
+
+    reactor: FakeReactor = field(factory=FakeReactor)
+    store: MemoryStore = field(factory=memory_store)
+    forge: StandIn = field(init=False)
+    wires: Any = field(init=False)
+    ring: Ring = field(factory=Ring.generate, repr=False)
+    parts: Parts = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.reactor.advance(EPOCH - self.reactor.seconds())
+        self.forge = StandIn(
+            self.reactor, FORGE_URL, redirect_uris=(f"{PUBLIC_URL}/oauth/callback",)
+        )
+        self.wires = RequestTraversalAgent(self.forge.resource)
+        settings = Settings(
+            listen="none",
+            public_url=PUBLIC_URL,
+            forgejo_url=FORGE_URL,
+            forgejo_oauth_client_id=self.forge.client_id,
+            forgejo_oauth_client_secret=self.forge.client_secret,
+            forgejo_oauth_scopes=SCOPES,
+            store=Path("none"),
+            keys=KeySources(None, None, None),
+            child=recipe_for(["/opt/forgejo-mcp"]),
+            max_sessions=limits.CHILDREN,
+            token_refresh_lead=limits.REFRESH_LEAD,
+            unknown_session_status=404,
+            require_session_id=False,
+            debug=False,
+        )
+        self.parts = assemble(
+            settings,
+            self.store,
+            self.ring,
+            clock=self.reactor,
+            http=HTTPClient(
+                self.wires, cookiejar=no_cookies(), data_to_body_producer=cast("Any", Body)
+            ),
+            launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
+            unready=lambda: None,
+        )
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self.reactor.advance(seconds)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let all that is due happen, at Forgejo too."""
+        self.wires.flush()
+        self.reactor.turn()
+
+    def account(self, login: str) -> int:
+        """The account of somebody at the forge; it is made, as by a sign-in, if need be."""
+        person = self.forge.instance.person(login)
+        assert person is not None
+        if now(self.store.read(accounts.find, person.id)) is None:
+            self.signs_in_elsewhere(login)
+        return person.id
+
+    def signs_in_elsewhere(self, login: str) -> None:
+        """A sign-in of this person, through no client in particular, brings a pair."""
+        person = self.forge.instance.person(login)
+        assert person is not None
+        began = self.reactor.seconds()
+        pair = Pair.read(self.forge.hand_out(login, SCOPES), began, began, None)
+        assert pair is not None
+        sealed = Pairs(self.store, self.ring, self.reactor).seal(person.id, pair)
+        nowhere = digest(mint(Kind.SIGN_IN))
+        now(self.store.write(accounts.admit, nowhere, person.id, login, sealed, began))
+
+    def visitor(self) -> Visitor:
+        """An HTTP client of the site."""
+        return Visitor(self.parts.site, self.reactor)
+
+    def browser(self) -> Browser:
+        """A browser without cookies, which stops where the clients are."""
+        return Browser(Hosts(self), (CLIENT_URL, "http://127.0.0.1", "http://localhost"))
+
+    def register(self, **metadata: object) -> App:
+        """A client that has registered itself; by default a public one, as most are."""
+        asked: dict[str, object] = {
+            "client_name": "The client",
+            "redirect_uris": [CLIENT_URL],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_method": "none",
+        }
+        visit = self.visitor().post_json("/oauth/register", asked | metadata)
+        if visit.status != 201:
+            raise AssertionError(f"{visit.status}: {visit.body!r}")
+        return App(self, visit.json())
+
+
+@define(eq=False)
+class App:
+    """A registered client of a `WholeBroker`; what it can do is an API of few words."""
+
+    broker: WholeBroker
+    registered: dict[str, Any] = field(repr=False)
+
+    @property
+    def client_id(self) -> str:
+        """Its name at the broker."""
+        return str(self.registered["client_id"])
+
+    def authorize_url(self, **changes: str | None) -> str:
+        """Where it sends a browser; a parameter that is None is left out."""
+        asked: dict[str, str | None] = {
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": self.registered["redirect_uris"][0],
+            "state": "the-state",
+            "code_challenge": challenge(TokenText(VERIFIER)),
+            "code_challenge_method": "S256",
+            "resource": f"{PUBLIC_URL}/mcp",
+        }
+        query = {n: v for n, v in (asked | changes).items() if v is not None}
+        return f"{PUBLIC_URL}/oauth/authorize?{urlencode(query)}"
+
+    def open(self, browser: Browser | None = None, **changes: str | None) -> Page:
+        """The page that a browser is shown first: our consent page, or a refusal."""
+        return now((browser or self.broker.browser()).open(self.authorize_url(**changes)))
+
+    def sign_in(
+        self, login: str = "alice", browser: Browser | None = None, **changes: str | None
+    ) -> dict[str, str]:
+        """Somebody allows it and signs in; what it is told at its redirect URI."""
+        browser = browser or self.broker.browser()
+        page = walk(browser, self.open(browser, **changes), login)
+        return dict(parse_qsl(urlsplit(page.url).query, keep_blank_values=True))
+
+    def code(self, login: str = "alice", **changes: str) -> str:
+        """A code for somebody, as `sign_in` would bring it, without any browser."""
+        code = mint(Kind.CODE)
+        asked: dict[str, str] = {
+            "client_id": self.client_id,
+            "redirect_uri": self.registered["redirect_uris"][0],
+            "state": "the-state",
+            "challenge": challenge(TokenText(VERIFIER)),
+            "scopes": "forge:read forge:write",
+            "resource": f"{PUBLIC_URL}/mcp",
+        }
+        request = AuthorizationRequest(**(asked | changes))
+        account_id, began = self.broker.account(login), self.broker.reactor.seconds()
+        now(self.broker.store.write(grants.add_code, digest(code), account_id, request, began))
+        return code.text
+
+    def ask(self, path: str, form: Mapping[str, str | None], **headers: str) -> Visit:
+        """POST a form, authenticated as it registered; a field that is None is left out."""
+        method, secret = (
+            self.registered["token_endpoint_auth_method"],
+            self.registered.get("client_secret"),
+        )
+        known: dict[str, str | None] = {"client_id": self.client_id}
+        if method == "client_secret_post":
+            known["client_secret"] = secret
+        if method == "client_secret_basic":
+            del known["client_id"]
+            words = b64encode(f"{self.client_id}:{secret}".encode()).decode()
+            headers.setdefault("authorization", f"Basic {words}")
+        said = {n: v for n, v in (known | dict(form)).items() if v is not None}
+        return self.broker.visitor().post_form(path, said, **headers)
+
+    def redeem(self, code: str | None, **changes: str | None) -> Visit:
+        """A code for tokens."""
+        form: dict[str, str | None] = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.registered["redirect_uris"][0],
+            "code_verifier": VERIFIER,
+        }
+        return self.ask("/oauth/token", form | changes)
+
+    def refresh(self, token: str | None, **changes: str | None) -> Visit:
+        """A refresh token for the next tokens."""
+        form: dict[str, str | None] = {"grant_type": "refresh_token", "refresh_token": token}
+        return self.ask("/oauth/token", form | changes)
+
+    def revoke(self, token: str | None) -> Visit:
+        """The end of a grant."""
+        return self.ask("/oauth/revoke", {"token": token})
+
+    def tokens(self, login: str = "alice", **changes: str | None) -> dict[str, Any]:
+        """The token response for a code."""
+        visit = self.redeem(self.code(login), **changes)
+        if visit.status != 200:
+            raise AssertionError(f"{visit.status}: {visit.body!r}")
+        answer: dict[str, Any] = visit.json()
+        return answer
+
+    def call(self, access: str, method: str = "tools/list", **headers: str) -> Visit:
+        """One MCP request without a session; a child is started for it if need be."""
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
+        visit = self.broker.visitor().post_json(
+            "/mcp", message, authorization=f"Bearer {access}", **headers
+        )
+        self.broker.reactor.turn()
+        return visit
+
+    def knocks(self, access: str) -> int:
+        """The status of a `ping`, which needs no child: whether a token is good."""
+        return self.call(access, "ping").status
+
+
+def walk(browser: Browser, page: Page, login: str = "alice") -> Page:
+    """Go on from our consent page as somebody who allows everything."""
+    for _ in range(5):
+        if not page.forms:
+            return page
+        fields, buttons = page.form.fields, {value for _, value in page.form.buttons}
+        if "password" in fields:
+            said = {"user_name": login, "password": f"{login}-demo-password"}
+            page = now(browser.submit(page, **said))
+        else:
+            page = now(browser.submit(page, next(b for b in ("allow", "true") if b in buttons)))
+    raise AssertionError(f"still forms at {page.url}")
+
+
+def now(going: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine answers that has to wait for nothing; else AssertionError."""
+    results: list[Any] = []
+    waiting = Deferred.fromCoroutine(going)
+    waiting.addBoth(results.append)
+    if not results:
+        raise AssertionError("it waits for something")
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    result: T = results[0]
+    return result

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
 
 from attrs import define, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -30,10 +29,10 @@ from fjmcp.oauth.documents import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCESS_DENIED,
-    OAuthRefusal,
     SIGN_IN_FORGED,
     SIGN_IN_UNKNOWN,
     UPSTREAM_FAILED,
+    OAuthRefusal,
 )
 from fjmcp.store.queries import grants, signins
 from fjmcp.store.queries.signins import SignIn
@@ -116,9 +115,7 @@ class SignIns:
         # browser brings is refused and stays good for the browser that has it.
         if back.held is None or digest(back.held) != digest(back.state):
             return SIGN_IN_FORGED
-        row = await self._store.write(
-            signins.come_back, digest(back.state), self._clock.seconds()
-        )
+        row = await self._store.write(signins.come_back, digest(back.state), self._clock.seconds())
         if row is None or row.upstream_verifier is None:
             return SIGN_IN_UNKNOWN
         refusal = self._judge(back)
