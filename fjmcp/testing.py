@@ -729,7 +729,7 @@ class Hosts:
             return answer
         named = (headers or Headers()).getAllRawHeaders()
         sent = {name.decode().lower(): values[-1].decode() for name, values in named}
-        body = bodyProducer.data if isinstance(bodyProducer, Body) else b""
+        body = b"" if bodyProducer is None else cast("Body", bodyProducer).data
         # Not the visitor's own cookies: the browser keeps them.
         visit = self._broker.visitor().send(method.decode(), target or "/", body, sent)
         waiting: Deferred[IResponse] = Deferred()
