@@ -241,6 +241,14 @@ STREAM_BEHIND: Final = 1024 * 1024
 STREAM_STALL: Final = 60.0
 """A reader that takes no byte for so long is cut (design D21)."""
 
+STREAM_RETRY: Final = 5.0
+"""A stream that ends with this daemon asks its client to come back after so
+long; a restart takes less."""
+
+BEARER: Final = 512
+"""Characters of an access token; ours have under 60, and nobody's guess
+deserves a look-up."""
+
 RETRY_AFTER: Final = 5
 """Seconds that a 503 asks the client to wait."""
 

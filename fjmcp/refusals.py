@@ -80,6 +80,9 @@ WRONG_CONTENT_TYPE: Final = McpRefusal(
 NOT_ACCEPTABLE: Final = McpRefusal(
     "accept", 406, -32600, "Accept must allow application/json or text/event-stream."
 )
+NO_EVENTS: Final = McpRefusal(
+    "accept", 406, -32600, "A stream is of text/event-stream. Send Accept: text/event-stream."
+)
 
 # --- MCP: the door ------------------------------------------------------------
 

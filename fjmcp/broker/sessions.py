@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
@@ -41,6 +42,8 @@ class Session:
     :ivar opening: what a child of it is told first.
     :ivar opened: what its client was answered.
     :ivar used_at: epoch seconds.
+    :ivar grant_id: the grant that it was last used under.
+    :ivar unheard: notifications that its client is to hear on its next stream.
     """
 
     account_id: int
@@ -48,6 +51,14 @@ class Session:
     opening: Opening
     opened: Opened
     used_at: float
+    grant_id: str = field(default="", init=False)
+    _build: tuple[str, str] = field(init=False)
+
+    @_build.default
+    def _first_build(self) -> tuple[str, str]:
+        return _build(self.opened)
+
+    unheard: set[str] = field(factory=set, init=False)
 
     @property
     def revision(self) -> str:
@@ -63,8 +74,20 @@ class Session:
         """
         return compatible(self.opened, opened)
 
+    def note_build(self, opened: Opened) -> bool:
+        """
+        A child that answered `opened` serves it; whether that is another build
+        than before, whose tools may be others (design D2).
+        """
+        before, self._build = self._build, _build(opened)
+        return before != self._build
+
 
 _Group = OrderedDict[bytes, Session]
+
+
+def _build(opened: Opened) -> tuple[str, str]:
+    return opened.server_name, opened.server_version
 
 
 @define(eq=False)
@@ -73,12 +96,15 @@ class Sessions:
     The sessions of this process.
 
     :ivar unknown: what an id that is none gets; an operator may choose 410.
+    :ivar on_end: told of each session that is no more.
     """
 
     _clock: IReactorTime
     unknown: McpRefusal = UNKNOWN_SESSION
+    on_end: Callable[[Session], None] = field(default=lambda session: None, init=False)
     _groups: dict[tuple[int, str], _Group] = field(factory=dict, init=False)
     _by_digest: dict[bytes, Session] = field(factory=dict, init=False)
+    _by_grant: dict[str, set[Session]] = field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._by_digest)
@@ -96,8 +122,7 @@ class Sessions:
         group = self._groups.setdefault((account_id, client_id), OrderedDict())
         group[digest] = self._by_digest[digest] = session
         while len(group) > limits.SESSIONS_PER_CONNECTION or _over(next(iter(group.values())), now):
-            forgotten, _ = group.popitem(last=False)
-            del self._by_digest[forgotten]
+            self._remove(next(iter(group)))
         return id
 
     def find(self, id: str, account_id: int, client_id: str) -> Session | McpRefusal:
@@ -130,6 +155,17 @@ class Sessions:
             self._remove(_digest(id))
         return session
 
+    def note(self, session: Session, grant_id: str) -> None:
+        """A session is used under this grant, as it may be under another after a sign-in."""
+        if session.grant_id != grant_id:
+            self._leave_grant(session)
+            session.grant_id = grant_id
+            self._by_grant.setdefault(grant_id, set()).add(session)
+
+    def of_grant(self, grant_id: str) -> list[Session]:
+        """The sessions last used under this grant."""
+        return list(self._by_grant.get(grant_id, ()))
+
     def latest_opening(self, account_id: int, client_id: str) -> Opening:
         """
         For a request without a session: the opening of the session used last,
@@ -145,6 +181,14 @@ class Sessions:
         del group[digest]
         if not group:
             del self._groups[key]
+        self._leave_grant(session)
+        self.on_end(session)
+
+    def _leave_grant(self, session: Session) -> None:
+        used = self._by_grant.get(session.grant_id, set())
+        used.discard(session)
+        if not used:
+            self._by_grant.pop(session.grant_id, None)
 
 
 def _over(session: Session, now: float) -> bool:

@@ -51,6 +51,7 @@ from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.health import Health
 from fjmcp.web.site import Site
+from fjmcp.web.streams import Streams
 from fjmcp.web.token import Token
 
 _USER_AGENT = f"fjmcp/{VERSION}"
@@ -62,6 +63,7 @@ class Parts:
 
     credentials: Credentials
     pool: Pool[Credential]
+    streams: Streams
     tasks: Tasks
     site: Site
     forge: Forge
@@ -151,6 +153,7 @@ class Daemon(Service):
             await cast("Deferred[None]", self._port.stopListening())
         if self._parts is not None:
             parts = self._parts
+            parts.streams.stop()
             # A refresh whose reply is lost costs a person a sign-in: it may take
             # longer than the children do.
             await gatherResults(
@@ -214,6 +217,10 @@ def assemble(
             inherited=os.environ,
         )
 
+    gone = settings.unknown_session_status == GONE_SESSION.status
+    sessions = Sessions(clock, GONE_SESSION if gone else UNKNOWN_SESSION)
+    streams = Streams(sessions, clock)
+    sessions.on_end = streams.close
     pool: Pool[Credential] = Pool(
         launcher=launcher,
         command_for=child_of,
@@ -221,16 +228,18 @@ def assemble(
         clock=clock,
         version=VERSION,
         bounds=Bounds(children=settings.max_sessions),
+        on_link_said=streams.link_said,
     )
+    endings.also_end(streams)
     endings.also_end(pool)
     registrar = Registrar(store, clock)
     issuer = Issuer(store, ring, endings, endpoints, clock)
     signins = SignIns(store, ring, forge, credentials, endpoints, clock)
-    gone = settings.unknown_session_status == GONE_SESSION.status
     mcp = Endpoint(
         gate=Gate(callers),
-        sessions=Sessions(clock, GONE_SESSION if gone else UNKNOWN_SESSION),
+        sessions=sessions,
         pool=pool,
+        streams=streams,
         profile=settings.child.kind.profile,
         clock=clock,
         require_session_id=settings.require_session_id,
@@ -254,7 +263,7 @@ def assemble(
         ],
         clock,
     )
-    return Parts(credentials, pool, tasks, site, forge)
+    return Parts(credentials, pool, streams, tasks, site, forge)
 
 
 def make_service(settings: Settings, reactor: Any) -> Daemon:

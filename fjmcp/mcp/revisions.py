@@ -46,6 +46,11 @@ def negotiate(asked: str) -> Revision:
     return Revision(asked) if asked in LEGACY else LEGACY[0]
 
 
+def known(header: str | None) -> bool:
+    """Whether the value of MCP-Protocol-Version, if there is one, names a revision."""
+    return header is None or header == MODERN or header in LEGACY
+
+
 def judge(
     header: str | None, message: Message, session_revision: str | None
 ) -> Revision | Dropped | McpRefusal:
@@ -58,7 +63,7 @@ def judge(
     """
     if not isinstance(message, Reply) and message.method == "server/discover":
         return _modern(message)
-    if header is not None and header != MODERN and header not in LEGACY:
+    if not known(header):
         return refusals.UNKNOWN_REVISION
     if session_revision is not None:
         # Clients go on with a modern header, or modern _meta, in a session

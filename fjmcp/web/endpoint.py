@@ -4,12 +4,14 @@
 ::
 
     POST    bearer -> message -> session and revision -> child -> answer
-    GET     405 until a session has something to say unasked
-    DELETE  ends a session; its shared child stays
+    GET     bearer -> session -> the stream of what is said unasked
+    DELETE  bearer -> session, which ends; its shared child stays
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from io import BytesIO
 from typing import Final
 
 from attrs import define, field, frozen
@@ -24,25 +26,32 @@ from fjmcp.broker.credentials import Credential
 from fjmcp.broker.links import Link
 from fjmcp.broker.pool import Pool
 from fjmcp.broker.sessions import Session, Sessions
-from fjmcp.mcp import opening, revisions, wire
+from fjmcp.mcp import events, opening, revisions, wire
 from fjmcp.mcp.conversation import CANCELLED, cancelled_id
 from fjmcp.mcp.opening import Profile
 from fjmcp.refusals import (
+    CHILD_START_FAILED,
+    NO_EVENTS,
     NO_STREAM,
     NOT_ACCEPTABLE,
     SESSION_REQUIRED,
+    UNKNOWN_REVISION,
     WRONG_CONTENT_TYPE,
     McpRefusal,
 )
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.gate import Gate
 from fjmcp.web.site import RefusedRequest, Route, Tongue, route
-from fjmcp.web.stream import Answer, Form
+from fjmcp.web.stream import Answer, Form, dress
+from fjmcp.web.streams import TOOLS_CHANGED, Streams
 
 SESSION: Final = b"mcp-session-id"
 REVISION: Final = b"mcp-protocol-version"
 
 Answered = bytes | McpRefusal | RefusedRequest | None
+
+EVENTS: Final = "text/event-stream"
+_READS_EVENTS: Final = (EVENTS, "text/*")
 
 INITIALIZE: Final = "initialize"
 DISCOVER: Final = "server/discover"
@@ -59,6 +68,31 @@ class _Said:
 
 
 @define(eq=False)
+class _Call:
+    """
+    A call in flight, until its child has answered.
+
+    Its client may leave before: "Disconnection SHOULD NOT be interpreted as
+    the client cancelling its request" (2025-11-25/basic/transports).  The call
+    goes on then, and a cancellation that comes after is still heard.
+    """
+
+    link: Link
+    answer: Answer
+    over: Callable[[_Call], None]
+    number: int = field(default=0, init=False)
+
+    def said(self, line: bytes) -> None:
+        """News of it."""
+        self.answer.said(line)
+
+    def answered(self, line: bytes) -> None:
+        """Its end."""
+        self.over(self)
+        self.answer.answered(line)
+
+
+@define(eq=False)
 class Endpoint:
     """The MCP endpoint.  Each method answers the request that it is given."""
 
@@ -66,10 +100,11 @@ class Endpoint:
     _gate: Gate
     _sessions: Sessions
     _pool: Pool[Credential]
+    _streams: Streams
     _profile: Profile
     _clock: IReactorTime
     _require_session_id: bool
-    _calls: dict[tuple[Session, bytes], tuple[Link, int]] = field(factory=dict, init=False)
+    _calls: dict[tuple[Session, bytes], _Call] = field(factory=dict, init=False)
     """The calls in flight of each session by the client's id: what a cancellation names."""
 
     # --- the three methods ------------------------------------------------------
@@ -95,7 +130,8 @@ class Endpoint:
         form = accepted(request)
         if isinstance(form, McpRefusal):
             return form
-        message = wire.read(request.content.read())
+        body, request.content = request.content.getvalue(), BytesIO()
+        message = wire.read(body)
         if isinstance(message, McpRefusal):
             return message
         answer = await self._answer(request, caller, form, message)
@@ -126,8 +162,18 @@ class Endpoint:
         caller = await self._gate.caller(request)
         if isinstance(caller, McpRefusal):
             return caller
-        request.setHeader(b"allow", b"POST, DELETE")
-        return NO_STREAM
+        name = header(request, SESSION)
+        if name is None:
+            request.setHeader(b"allow", b"POST, DELETE")
+            return NO_STREAM
+        session = self._find(name, caller)
+        if isinstance(session, McpRefusal):
+            return session
+        if not revisions.known(header(request, REVISION)):
+            return UNKNOWN_REVISION
+        if not accept(request).quality(EVENTS):
+            return NO_EVENTS
+        return self._streams.open(request, session, caller)
 
     async def delete(self, request: SiteRequest) -> Answered:
         """A client that has done with its session (2025-11-25/basic/transports)."""
@@ -137,6 +183,8 @@ class Endpoint:
         name = header(request, SESSION)
         if name is None:
             return SESSION_REQUIRED
+        if not revisions.known(header(request, REVISION)):
+            return UNKNOWN_REVISION
         session = self._sessions.forget(name, caller.account_id, caller.client_id)
         if isinstance(session, McpRefusal):
             return session
@@ -155,7 +203,13 @@ class Endpoint:
             return None
         if name is None:
             return SESSION_REQUIRED if self._require_session_id else None
-        return self._sessions.find(name, caller.account_id, caller.client_id)
+        return self._find(name, caller)
+
+    def _find(self, name: str, caller: Caller) -> Session | McpRefusal:
+        session = self._sessions.find(name, caller.account_id, caller.client_id)
+        if isinstance(session, Session):
+            self._sessions.note(session, caller.grant_id)
+        return session
 
     def _take(self, said: _Said, message: wire.Notice | wire.Reply) -> None:
         """A notice, or an answer to a child's question: there is nothing to answer."""
@@ -166,17 +220,16 @@ class Endpoint:
         id = cancelled_id(message.params)
         call = None if id is None else self._calls.get((said.session, id))
         if call is not None:
-            link, number = call
-            link.cancel(number, message.params)
+            call.link.cancel(call.number, message.params)
 
     async def _serve(self, said: _Said, message: wire.Request) -> bytes | McpRefusal | None:
         match message.method:
             case "initialize":
                 return await self._initialize(said, message)
             case "ping":
-                return self._json(said, wire.encode_reply(message.id, result=b"{}"))
+                return self._give(said, wire.encode_reply(message.id, result=b"{}"))
             case "logging/setLevel" if self._profile.never_logs:
-                return self._json(said, wire.encode_reply(message.id, result=b"{}"))
+                return self._give(said, wire.encode_reply(message.id, result=b"{}"))
         return await self._call(said, message)
 
     # --- opening a session ----------------------------------------------------------
@@ -190,45 +243,65 @@ class Endpoint:
         if isinstance(opened, McpRefusal):
             return opened
         name = self._sessions.open(caller.account_id, caller.client_id, asked, opened)
+        self._find(name, caller)
         said.request.setHeader(SESSION, name.encode("ascii"))
-        return self._json(said, wire.encode_reply(message.id, result=opened.result))
+        return self._give(said, wire.encode_reply(message.id, result=opened.result))
 
     # --- a call -----------------------------------------------------------------------
 
     async def _call(self, said: _Said, message: wire.Request) -> McpRefusal | None:
+        answer = Answer(said.request, self._clock, said.form)
+        link: Link | McpRefusal = CHILD_START_FAILED
+        withdrawn = False
+        try:
+            link = await self._link(said)
+        finally:
+            if isinstance(link, McpRefusal):
+                withdrawn = answer.withdraw()
+        if isinstance(link, McpRefusal):
+            if withdrawn:
+                return link
+            answer.answered(wire.error_reply(message.id, link))
+        elif not answer.over:  # else the client left before the call was made
+            self._ask(said, message, link, answer)
+        return None
+
+    async def _link(self, said: _Said) -> Link | McpRefusal:
         session, caller = said.session, said.caller
         if session is not None:
             asked = session.opening
         else:
             asked = self._sessions.latest_opening(caller.account_id, caller.client_id)
         link = await self._pool.link_for(caller, asked)
-        if isinstance(link, McpRefusal):
+        if isinstance(link, McpRefusal) or session is None:
             return link
-        if session is not None and not session.check_successor(link.opened):
+        if not session.check_successor(link.opened):
             name = header(said.request, SESSION) or ""
             self._sessions.forget(name, caller.account_id, caller.client_id)
+            self.log.info("session ended", reason="no successor", grant=caller.grant_id)
             return self._sessions.unknown
-        if said.request.gone:
-            return None
+        if session.note_build(link.opened):
+            self._streams.tell(session, TOOLS_CHANGED)
+        return link
 
-        def left() -> None:
-            # "Disconnection SHOULD NOT be interpreted as the client cancelling its
-            # request" (2025-11-25/basic/transports): the call goes on.
-            link.leave(number)
+    def _ask(self, said: _Said, message: wire.Request, link: Link, answer: Answer) -> None:
+        if said.session is None:
+            link.ask(message, answer)
+            return
+        key = said.session, wire.same_id(message.id)
 
-        answer = Answer(said.request, self._clock, said.form, left)
-        number = link.ask(message, answer)
-        key = None if session is None else (session, wire.same_id(message.id))
-        if key is not None:
-            self._calls[key] = link, number
-        try:
-            await answer.done
-        finally:
-            if key is not None and self._calls.get(key) == (link, number):
+        def over(call: _Call) -> None:
+            if self._calls.get(key) is call:
                 del self._calls[key]
-        return None
 
-    def _json(self, said: _Said, line: bytes) -> bytes:
+        call = self._calls[key] = _Call(link, answer, over)
+        call.number = link.ask(message, call)
+
+    def _give(self, said: _Said, line: bytes) -> bytes:
+        """An answer of ours, in the form that the client takes."""
+        if said.form is Form.STREAM:
+            dress(said.request)
+            return events.event(line)
         said.request.setHeader(b"content-type", b"application/json")
         return line
 
@@ -238,12 +311,19 @@ def accepted(request: SiteRequest) -> Form | McpRefusal:
     content_type, _ = parse_options_header(header(request, b"content-type") or "")
     if content_type != "application/json":
         return WRONG_CONTENT_TYPE
-    accept = parse_accept_header(header(request, b"accept") or "*/*", MIMEAccept)
+    takes = accept(request)
     # A bare */* takes anything, but nobody who sends it reads events.
-    stream = any(kind == "text/event-stream" and quality for kind, quality in accept)
-    if accept.quality("application/json"):
+    stream = any(kind in _READS_EVENTS and quality for kind, quality in takes)
+    if takes.quality("application/json"):
         return Form.EITHER if stream else Form.JSON
     return Form.STREAM if stream else NOT_ACCEPTABLE
+
+
+def accept(request: SiteRequest) -> MIMEAccept:
+    """What the client takes.  The header may come in several lines, or not at all."""
+    lines = request.requestHeaders.getRawHeaders(b"accept", [])
+    text = b", ".join(lines).decode("ascii", "replace")
+    return parse_accept_header(text.strip() or "*/*", MIMEAccept)
 
 
 def header(request: SiteRequest, name: bytes) -> str | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from attrs import define
 from twisted.web.http import Request
 
+from fjmcp import limits
 from fjmcp.broker.callers import Caller, Callers
 from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import BAD_TOKEN, NO_TOKEN, TOKEN_IN_QUERY, McpRefusal
-
-_LONGEST_TOKEN = 512
-"""Characters; ours have under 60, and nobody's guess deserves a look-up."""
 
 
 @define(eq=False)
@@ -49,6 +47,6 @@ def bearer(request: Request) -> TokenText | McpRefusal:
         return NO_TOKEN
     text = text.strip()
     # RFC 6750 §2.1: b64token; anything else was never one of ours.
-    if not text or len(text) > _LONGEST_TOKEN or not text.isascii():
+    if not text or len(text) > limits.BEARER or not text.isascii():
         return BAD_TOKEN
     return TokenText(text.decode("ascii"))

@@ -1,14 +1,22 @@
 """
-The way out for an answer, whose reader may be slow, stopped or gone.
+The way out for a response, whose reader may be slow, stopped or gone.
 
 A push producer: what a reader does not take waits here, bounded, and a
 reader that takes nothing is cut (design D21).  Nobody else ever waits for it.
+
+::
+
+    start ──write…──> finish ──all taken──> the response is whole
+                │        └─── the reader leaves, or is cut ──> gone
+                ├── the reader leaves, or is cut ────────────> gone
+                └── close ──> the response ends at once
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final, Protocol
 
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -16,11 +24,29 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from fjmcp import limits
-from fjmcp.web.channel import SiteRequest
 
-_PIECE = 16 * 1024
+_PIECE: Final = 16 * 1024
 """Bytes handed to the transport at a time: each piece that it asks for is a
 sign that the reader took the one before."""
+
+
+class Response(Protocol):
+    """A `SiteRequest`, as far as writing to it is concerned."""
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> object:
+        """Name who writes, to be paused and resumed."""
+
+    def unregisterProducer(self) -> object:
+        """Nobody writes any more."""
+
+    def write(self, data: bytes) -> object:
+        """Send some of the body."""
+
+    def finish(self) -> object:
+        """The body is whole."""
+
+    def abort(self) -> object:
+        """The body will never be whole; the reader must see that."""
 
 
 @implementer(IPushProducer)
@@ -29,12 +55,12 @@ class Outlet:
     """
     Writes messages to one response, whole and in order, or cuts it.
 
-    `gone` is called once when the reader has left or was cut, and not after
-    `finish` was reached.
+    `gone` is called once if the reader leaves or is cut before the response
+    was whole or closed; never after.
     """
 
     log = Logger()
-    _request: SiteRequest
+    _response: Response
     _clock: IReactorTime
     _gone: Callable[[], None]
     _waiting: deque[bytes] = field(factory=deque, init=False)
@@ -47,7 +73,7 @@ class Outlet:
 
     def start(self) -> None:
         """Begin to write; the response's head must be set by then."""
-        self._request.registerProducer(self, True)
+        self._response.registerProducer(self, True)
 
     def write(self, message: bytes) -> None:
         """Send a message, or keep it for a reader that catches up; no effect after the end."""
@@ -68,6 +94,24 @@ class Outlet:
             self._finishing = True
             self._flush()
 
+    def close(self, last: bytes = b"") -> None:
+        """
+        End the response at once; messages that wait are dropped.
+
+        :param last: written to a reader that is between two messages.
+        """
+        if self._ended:
+            return
+        halfway = self._offset > 0
+        self._end()
+        self._response.unregisterProducer()
+        if halfway:
+            self._response.abort()
+            return
+        if last:
+            self._response.write(last)
+        self._response.finish()
+
     def lost(self) -> None:
         """The connection ended, as `notifyFinish` says."""
         if not self._ended:
@@ -79,7 +123,8 @@ class Outlet:
     def pauseProducing(self) -> None:
         """The reader has enough for the moment."""
         self._paused = True
-        self._watch()
+        if self._stall is None and not self._ended:
+            self._stall = self._clock.callLater(limits.STREAM_STALL, self._stalled)
 
     def resumeProducing(self) -> None:
         """The reader took what it was given."""
@@ -101,15 +146,11 @@ class Outlet:
                 self._offset = 0
                 if self._waiting:
                     self._behind -= len(self._waiting[0])
-            self._request.write(piece)
+            self._response.write(piece)
         if self._finishing and not self._waiting and not self._ended:
             self._end()
-            self._request.unregisterProducer()
-            self._request.finish()
-
-    def _watch(self) -> None:
-        if self._stall is None and not self._ended:
-            self._stall = self._clock.callLater(limits.STREAM_STALL, self._stalled)
+            self._response.unregisterProducer()
+            self._response.finish()
 
     def _stalled(self) -> None:
         self._stall = None
@@ -118,9 +159,9 @@ class Outlet:
     def _cut(self, reason: str) -> None:
         self.log.warn("slow reader cut", reason=reason, behind=self._behind)
         self._end()
-        self._request.unregisterProducer()
+        self._response.unregisterProducer()
         # RFC 9112 §8: a response that ends early must look incomplete.
-        self._request.abort()
+        self._response.abort()
         self._gone()
 
     def _end(self) -> None:

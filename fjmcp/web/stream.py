@@ -1,5 +1,5 @@
 """
-The answer to one POST /mcp, as one JSON response or as a stream of events.
+Server-sent events as a response, and the answer to one POST /mcp.
 
 Answered within `limits.JSON_ANSWER` and nothing before it: one JSON response.
 Else server-sent events, a comment at least every `limits.STREAM_COMMENT`,
@@ -10,11 +10,9 @@ application/json it is a stream at once (design §3, step 7).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from fjmcp import limits
@@ -31,89 +29,115 @@ class Form(Enum):
     STREAM = "text/event-stream"
 
 
+def dress(request: SiteRequest) -> None:
+    """Set the head of a response that carries server-sent events."""
+    request.setHeader(b"content-type", b"text/event-stream")
+    request.setHeader(b"cache-control", b"no-store")
+    # nginx would hold events back until its buffer is full.
+    request.setHeader(b"x-accel-buffering", b"no")
+
+
+@define(eq=False)
+class Events:
+    """A response that carries server-sent events, and comments while it is silent."""
+
+    _request: SiteRequest
+    _clock: IReactorTime
+    _outlet: Outlet
+    _timer: IDelayedCall | None = field(default=None, init=False)
+
+    def begin(self) -> None:
+        """Write the head.  The first comment makes proxies pass it on."""
+        dress(self._request)
+        self._outlet.start()
+        self._comment()
+
+    def send(self, line: bytes) -> None:
+        """A JSON-RPC message as an event."""
+        self._outlet.write(events.event(line))
+
+    def calm(self) -> None:
+        """No more comments: the stream is about to end, or has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _comment(self) -> None:
+        self._timer = self._clock.callLater(limits.STREAM_COMMENT, self._comment)
+        self._outlet.write(events.COMMENT)
+
+
 @define(eq=False)
 class Answer:
     """
     Hears what a child says for one request, and writes it to the client.
 
-    `done` fires when nothing more will be written: the answer was given, or
-    the client is gone.  `left` is called in the second case only.
+    Its time begins when it is made, which is before there is a child: one
+    that has to start may take longer than a silent response may.
+
+    :ivar over: nothing more will be written: the answer was given, was
+        withdrawn, or its client is gone.
     """
 
     _request: SiteRequest
     _clock: IReactorTime
     _form: Form
-    _left: Callable[[], None]
-    done: Deferred[None] = field(factory=Deferred, init=False)
+    over: bool = field(default=False, init=False)
     _outlet: Outlet = field(init=False)
-    _streaming: bool = field(default=False, init=False)
-    _answered: bool = field(default=False, init=False)
+    _events: Events | None = field(default=None, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._outlet = Outlet(self._request, self._clock, self._gone)
+        self._outlet = Outlet(self._request, self._clock, self._end)
         self._request.notifyFinish().addErrback(lambda _: self._outlet.lost())
         if self._form is Form.STREAM:
             self._stream()
         elif self._form is Form.EITHER:
             self._timer = self._clock.callLater(limits.JSON_ANSWER, self._stream)
 
+    def withdraw(self) -> bool:
+        """
+        Write nothing, since somebody else will answer; False if it is too
+        late for that, because a stream has begun.
+        """
+        if self._events is not None:
+            return False
+        self._end()
+        return True
+
     def said(self, line: bytes) -> None:
         """A message of the child that belongs to this request, before its answer."""
-        if self._form is Form.JSON or self._answered:
-            return  # a JSON response has room for the answer only
-        self._stream()
-        self._outlet.write(events.event(line))
+        if self._form is not Form.JSON and not self.over:
+            self._stream().send(line)
 
     def answered(self, line: bytes) -> None:
         """The answer, or the error in its place."""
-        if self._answered:
+        if self.over:
             return
-        self._answered = True
-        self._calm()
-        if self._streaming:
-            self._outlet.write(events.event(line))
+        self._end()
+        if self._events is not None:
+            self._events.send(line)
         else:
             self._request.setHeader(b"content-type", b"application/json")
             self._request.setHeader(b"content-length", b"%d" % len(line))
             self._outlet.start()
             self._outlet.write(line)
         self._outlet.finish()
-        self._finish()
 
-    def _stream(self) -> None:
+    def _stream(self) -> Events:
+        if self._events is None:
+            self._calm()
+            self._events = Events(self._request, self._clock, self._outlet)
+            self._events.begin()
+        return self._events
+
+    def _end(self) -> None:
+        self.over = True
         self._calm()
-        if not self._streaming:
-            self._streaming = True
-            open_stream(self._request)
-            self._outlet.start()
-            self._outlet.write(events.COMMENT)
-        self._timer = self._clock.callLater(limits.STREAM_COMMENT, self._comment)
-
-    def _comment(self) -> None:
-        self._timer = self._clock.callLater(limits.STREAM_COMMENT, self._comment)
-        self._outlet.write(events.COMMENT)
-
-    def _gone(self) -> None:
-        self._calm()
-        if not self._answered:
-            self._answered = True
-            self._left()
-            self._finish()
-
-    def _finish(self) -> None:
-        if not self.done.called:
-            self.done.callback(None)
+        if self._events is not None:
+            self._events.calm()
 
     def _calm(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-
-
-def open_stream(request: SiteRequest) -> None:
-    """Set the head of a response that carries server-sent events."""
-    request.setHeader(b"content-type", b"text/event-stream")
-    request.setHeader(b"cache-control", b"no-store")
-    # nginx would hold events back until its buffer is full.
-    request.setHeader(b"x-accel-buffering", b"no")

@@ -1,0 +1,153 @@
+"""
+The streams that clients open with GET /mcp, to hear what a child says unasked.
+
+A session has at most one; a newer one takes the place of the older.  It holds
+no child.  What is for a session without a stream waits in the session.  It is
+one of the three places where state lives (design §3).
+
+A child of a grant is shared by its sessions with one opening: that a list has
+changed is for each of them, a log line is for none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define, field
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from fjmcp import limits
+from fjmcp.broker.callers import Caller
+from fjmcp.broker.links import Link
+from fjmcp.broker.sessions import Session, Sessions
+from fjmcp.mcp import events, wire
+from fjmcp.mcp.wire import Notice
+from fjmcp.refusals import SHUTTING_DOWN, McpRefusal
+from fjmcp.web.channel import SiteRequest
+from fjmcp.web.outlet import Outlet
+from fjmcp.web.stream import Events
+
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+
+LIST_CHANGES: Final = frozenset(
+    {
+        TOOLS_CHANGED,
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+    }
+)
+"""What waits for a stream.  Saying one of them twice says nothing more, which
+bounds what waits."""
+
+
+@define(eq=False)
+class Stream:
+    """One open stream of one session, under the grant that opened it."""
+
+    session: Session
+    grant_id: str
+    _ended: Callable[[Stream], None]
+    _outlet: Outlet = field(init=False)
+    _events: Events = field(init=False)
+    _last: IDelayedCall | None = field(default=None, init=False)
+
+    def begin(self, request: SiteRequest, clock: IReactorTime, until: float) -> None:
+        """
+        Write the head.
+
+        :param until: when the client's token ends, and the stream with it,
+            epoch seconds.
+        """
+        self._outlet = Outlet(request, clock, self._end)
+        self._events = Events(request, clock, self._outlet)
+        request.notifyFinish().addErrback(lambda _: self._outlet.lost())
+        self._last = clock.callLater(max(0.0, until - clock.seconds()), self._expire)
+        self._events.begin()
+
+    def tell(self, method: str) -> None:
+        """Send a notification without params."""
+        self._events.send(wire.encode_notice(method))
+
+    def close(self, last: bytes = b"") -> None:
+        """End it at once."""
+        self._end()
+        self._outlet.close(last)
+
+    def _expire(self) -> None:
+        self._last = None
+        self.close()
+
+    def _end(self) -> None:
+        self._events.calm()
+        if self._last is not None:
+            self._last.cancel()
+            self._last = None
+        self._ended(self)
+
+
+@define(eq=False)
+class Streams:
+    """The open streams of this process."""
+
+    log = Logger()
+    _sessions: Sessions
+    _clock: IReactorTime
+    _open: dict[Session, Stream] = field(factory=dict, init=False)
+    _stopped: bool = field(default=False, init=False)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, request: SiteRequest, session: Session, caller: Caller) -> McpRefusal | None:
+        """Answer a GET with the stream of a session, beginning with what waits for it."""
+        if self._stopped:
+            return SHUTTING_DOWN
+        self.close(session)
+        stream = Stream(session, caller.grant_id, self._ended)
+        self._open[session] = stream
+        stream.begin(request, self._clock, caller.expires_at)
+        for method in sorted(session.unheard):
+            stream.tell(method)
+        session.unheard.clear()
+        return None
+
+    def close(self, session: Session) -> None:
+        """End the stream of a session, if there is one."""
+        stream = self._open.get(session)
+        if stream is not None:
+            stream.close()
+
+    def tell(self, session: Session, method: str) -> None:
+        """Let the client of a session hear one of LIST_CHANGES, soon or when it opens a stream."""
+        stream = self._open.get(session)
+        if stream is not None:
+            stream.tell(method)
+        else:
+            session.unheard.add(method)
+
+    def link_said(self, link: Link, notice: Notice) -> None:
+        """The pool: a child said what answers nobody."""
+        if notice.method not in LIST_CHANGES:
+            return
+        for session in self._sessions.of_grant(link.grant_id):
+            if session.opening == link.opening:
+                self.tell(session, notice.method)
+
+    async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
+        """`broker.endings`: end the streams of a grant; a stream has no room for a refusal."""
+        for stream in list(self._open.values()):
+            if stream.grant_id == grant_id:
+                stream.close()
+
+    def stop(self) -> None:
+        """End all streams, in such a way that their clients come back later; open no more."""
+        self._stopped = True
+        last = events.retry(int(limits.STREAM_RETRY * 1000))
+        for stream in list(self._open.values()):
+            stream.close(last)
+
+    def _ended(self, stream: Stream) -> None:
+        if self._open.get(stream.session) is stream:
+            del self._open[stream.session]
