@@ -17,7 +17,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from http.cookiejar import Cookie
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import urlencode
 
 import msgspec
@@ -25,9 +25,9 @@ from attrs import define, field, frozen
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IConsumer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,7 +41,8 @@ from twisted.web.client import (
 )
 from twisted.web.http import PotentialDataLoss, stringToDatetime
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
 
 from fjmcp import limits
 from fjmcp.forge.tokens import ForgeToken, Pair, scrub
@@ -57,6 +58,7 @@ __all__ = [
     "Troubled",
     "User",
     "forge_http",
+    "http_over",
 ]
 
 AUTHORIZE: Final = "/login/oauth/authorize"
@@ -156,22 +158,47 @@ def forge_http(reactor: Any) -> HTTPClient:
     The HTTP client for `Forge`.
 
     No connection is used twice: one that Forgejo closes at the wrong moment
-    would leave a refresh unsure.  No cookie is kept: a cookie of one account's
-    answer must not travel with another's request.
+    would leave a refresh unsure.
     """
     pool = HTTPConnectionPool(reactor, persistent=False)
-    agent = Agent(reactor, connectTimeout=limits.FORGE_CONNECT, pool=pool)
-    return HTTPClient(agent, cookiejar=no_cookies())
+    return http_over(Agent(reactor, connectTimeout=limits.FORGE_CONNECT, pool=pool))
 
 
-def no_cookies() -> IndexableCookieJar:
-    """A cookie jar that stays empty."""
-    return _NoCookies()
+def http_over(agent: IAgent) -> HTTPClient:
+    """
+    A client over any agent.
+
+    No cookie is kept: a cookie of one account's answer must not travel with
+    another's request.
+    """
+    return HTTPClient(agent, _NoCookies(), _WholeBody)
 
 
 class _NoCookies(IndexableCookieJar):
     def set_cookie(self, cookie: Cookie) -> None:
         """Forget it."""
+
+
+@implementer(IBodyProducer)
+class _WholeBody:
+    """A form's few bytes, written at once; treq's own producer takes the global reactor."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """There is nothing left to pause."""
+
+    def resumeProducing(self) -> None:
+        """There is nothing left to resume."""
+
+    def stopProducing(self) -> None:
+        """There is nothing left to stop."""
 
 
 def _no_slash(url: str) -> str:
@@ -309,9 +336,9 @@ class Forge:
         description = scrub(_text(said.get("error_description")), self._client_secret, *secrets)
         if description in WRONG_SECRET:
             error = "invalid_client"
-        error = scrub(error, self._client_secret, *secrets)
         if error in refusals:
             return Refused(error, description)
+        error = scrub(error, self._client_secret, *secrets)
         self.log.warn(
             "Forgejo's token endpoint says {error}: {description}",
             error=error,
@@ -330,7 +357,7 @@ class Forge:
         """One request and its whole answer, within `limit` seconds."""
         work = Deferred.fromCoroutine(self._request(method, path, headers, form))
         try:
-            return await work.addTimeout(limit, self.clock)
+            return await work.addTimeout(limit, self.clock, _timed_out)
         except TimeoutError:
             return Troubled("timeout", unsure=True)
         except CancelledError:
@@ -340,6 +367,8 @@ class Forge:
         except (ConnectError, DNSLookupError, RequestNotSent):
             return Troubled("unreachable")
         except (ResponseFailed, RequestTransmissionFailed) as failed:
+            if any(reason.check(CancelledError) for reason in failed.reasons):
+                raise CancelledError from failed
             if any(reason.check(SSL.Error) for reason in failed.reasons):
                 return Troubled("tls")
             return Troubled("connection-lost", unsure=True)
@@ -417,6 +446,11 @@ async def _whole(response: IResponse, bound: int) -> bytes:
     body = _Body(bound)
     response.deliverBody(body)
     return await body.whole
+
+
+def _timed_out(result: object, limit: float) -> NoReturn:
+    # A cancelled request ends with whatever error its connection then had.
+    raise TimeoutError(limit)
 
 
 def _bearer(access: ForgeToken) -> dict[str, str]:

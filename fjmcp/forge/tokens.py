@@ -122,6 +122,9 @@ _SECRET: Final = re.compile(
     r"|\b[0-9a-f]{40}\b"  # personal access tokens
 )
 
+_SECRET_LENGTH: Final = 6
+"""What is shorter is no secret, and stands in many a word."""
+
 _ODD: Final = re.compile(r"[^\x20-\x7e\xa0-\u2027\u2030-\u2065\u2070-\ufeff]+")
 """Controls, line ends and what turns writing round."""
 
@@ -134,7 +137,7 @@ def scrub(text: str, *secrets: str) -> str:
     may have seen.
     """
     for secret in secrets:
-        if secret:
+        if len(secret) >= _SECRET_LENGTH:
             text = text.replace(secret, "[token]")
     text = _ODD.sub(" ", _SECRET.sub("[token]", text))
     return text if len(text) <= limits.FORGE_ERROR else text[: limits.FORGE_ERROR] + "…"
