@@ -269,5 +269,8 @@ LINGER: Final = 2.0
 """A connection whose request was refused unread is read on so long, so that
 the refusal arrives before the reset."""
 
+NOTIFY: Final = 1.0
+"""To hand systemd a datagram; its socket is read at once unless it is in trouble."""
+
 SHUTDOWN: Final = 85.0
 """The whole of a stop; systemd kills at 90 s."""
