@@ -7,6 +7,8 @@ Forgejo (design D16).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -26,6 +28,7 @@ from fjmcp.oauth.clients import (
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import (
+    CLIENT_AUTH_TWICE,
     GRANT_TYPE_MISSING,
     GRANT_TYPE_UNSUPPORTED,
     TOKEN_MISSING,
@@ -101,16 +104,24 @@ class Token:
         return registration_response(client, secret, self._endpoints)
 
     async def _client(self, request: Request, form: Params) -> Client | OAuthRefusal:
-        header = request.getHeader("authorization")
+        headers = request.requestHeaders.getRawHeaders(b"authorization", [])
+        client = await self._authenticated(headers, form)
+        # RFC 6749 §5.2: a client that used the header is told the scheme that it used.
+        if headers and isinstance(client, OAuthRefusal) and client.status == 401:
+            request.setHeader(b"www-authenticate", b'Basic realm="fjmcp"')
+        return client
+
+    async def _authenticated(self, headers: Sequence[bytes], form: Params) -> Client | OAuthRefusal:
+        if len(headers) > 1:
+            return CLIENT_AUTH_TWICE
+        # Latin-1 takes any byte; what is not Basic is refused for what it is.
+        header = headers[0].decode("latin-1") if headers else None
         presented = read_client_auth(header, form)
         if isinstance(presented, OAuthRefusal):
             return presented
         client = await self._registrar.find(presented.client_id)
         refusal = authenticate(client, presented)
-        if refusal is None and client is not None:
-            return client
-        assert refusal is not None
-        # RFC 6749 §5.2: a client that used the header is told the scheme that it used.
-        if header is not None:
-            request.setHeader(b"www-authenticate", b'Basic realm="fjmcp"')
-        return refusal
+        if refusal is not None:
+            return refusal
+        assert client is not None
+        return client
