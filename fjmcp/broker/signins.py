@@ -18,7 +18,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -29,6 +29,7 @@ from fjmcp.oauth.documents import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCESS_DENIED,
+    OAUTH_STORE_DOWN,
     SIGN_IN_FORGED,
     SIGN_IN_UNKNOWN,
     UPSTREAM_FAILED,
@@ -36,7 +37,7 @@ from fjmcp.refusals import (
 )
 from fjmcp.store.queries import grants, signins
 from fjmcp.store.queries.signins import SignIn
-from fjmcp.store.transactions import Cursor, Store
+from fjmcp.store.transactions import Cursor, Store, StoreDown
 from fjmcp.store.vault import Ring
 
 
@@ -44,7 +45,7 @@ from fjmcp.store.vault import Ring
 class ToForge:
     """The person agreed: where the browser goes, and the state it must bring back."""
 
-    url: str
+    url: str = field(repr=False)
     state: TokenText
 
 
@@ -55,7 +56,7 @@ class FromForge:
     state: TokenText | None
     held: TokenText | None
     """The state that the browser's cookie holds."""
-    code: str | None
+    code: str | None = field(repr=False)
     error: str | None
     issuer: str | None
 
@@ -118,9 +119,17 @@ class SignIns:
         row = await self._store.write(signins.come_back, digest(back.state), self._clock.seconds())
         if row is None or row.upstream_verifier is None:
             return SIGN_IN_UNKNOWN
+        try:
+            return await self._answered(row, row.upstream_verifier, back)
+        except StoreDown as down:
+            # The state is spent: here the browser cannot try again, the client can.
+            self.log.warn("store down in a sign-in", client=row.client_id, error=str(down))
+            return self._back(row, OAUTH_STORE_DOWN)
+
+    async def _answered(self, row: SignIn, verifier: bytes, back: FromForge) -> str:
         refusal = self._judge(back)
         if refusal is None and back.code is not None:
-            return await self._connect(row, row.upstream_verifier, back.code)
+            return await self._connect(row, verifier, back.code)
         await self._store.write(signins.finish, row.signin)
         self.log.info("sign-in refused by Forgejo", client=row.client_id, error=back.error)
         return self._back(row, refusal or UPSTREAM_FAILED)

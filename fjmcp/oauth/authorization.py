@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 
 from fjmcp import limits
 from fjmcp.oauth import redirects, resources
@@ -61,7 +61,8 @@ class Params(Mapping[str, str]):
     A mapping of names to values; `all` for what may repeat.
     """
 
-    pairs: tuple[tuple[str, str], ...]
+    pairs: tuple[tuple[str, str], ...] = field(repr=False)
+    """Codes, tokens and secrets among them."""
 
     def __getitem__(self, name: str) -> str:
         for known, value in self.pairs:

@@ -62,10 +62,16 @@ def consent(
     upstream_verifier: bytes,
     now: float,
 ) -> SignIn | None:
-    """Record that the person agreed; None if there is nothing to agree to (any more)."""
+    """
+    Record that the person agreed; None if there is nothing to agree to (any more).
+
+    Until Forgejo has sent the browser back the last consent counts: people
+    press a button twice, and browsers send a form again when the answer is lost.
+    """
     row = cursor.one(
         "UPDATE signins SET upstream_state = ?, upstream_verifier = ?"
-        " WHERE signin = ? AND browser = ? AND expires_at > ? AND upstream_verifier IS NULL"
+        " WHERE signin = ? AND browser = ? AND expires_at > ?"
+        " AND (upstream_verifier IS NULL OR upstream_state IS NOT NULL)"
         " RETURNING signin, client_id, request, upstream_verifier",
         upstream_state.value,
         upstream_verifier,
