@@ -145,7 +145,8 @@ class Issuer:
             cursor, grant_id, verdict.account_id, client.client_id, str(granted), now
         )
         grants.redeem_code(cursor, code, grant_id)
-        issued = self._mint(cursor, client, grant_id, granted, None, now)
+        life = now + limits.GRANT_LIFE
+        issued = self._mint(cursor, client, grant_id, granted, None, life, now)
         return issued, [_Ended(old, "room") for old in made_room]
 
     def _refresh(
@@ -178,7 +179,8 @@ class Issuer:
         if isinstance(verdict, rules.Replay):
             return self._open(row.token, verdict.successor), []
         grants.touch(cursor, grant.grant_id, now)
-        issued = self._mint(cursor, client, grant.grant_id, granted, row.token, now)
+        life = grant.created_at + limits.GRANT_LIFE
+        issued = self._mint(cursor, client, grant.grant_id, granted, row.token, life, now)
         sealed = self._seal(row.token, issued)
         grants.use_refresh_token(cursor, row.token, row.predecessor, sealed, now)
         grants.forget_graces(cursor, now)
@@ -204,9 +206,11 @@ class Issuer:
         grant_id: str,
         granted: Scopes,
         predecessor: Digest | None,
+        life: float,
         now: float,
     ) -> Issued:
-        access, expires_at = mint(Kind.ACCESS), now + limits.ACCESS_TOKEN
+        # No longer than its grant, so that who has seen the token need not look at the grant.
+        access, expires_at = mint(Kind.ACCESS), min(now + limits.ACCESS_TOKEN, life)
         grants.add_access_token(cursor, digest(access), grant_id, expires_at, now)
         refresh = None
         if "refresh_token" in client.metadata.grant_types:
