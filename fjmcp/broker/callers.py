@@ -68,16 +68,17 @@ class Callers:
         self._drop(lambda caller: caller.account_id == account_id)
 
     async def _look_up(self, key: Digest) -> Caller | McpRefusal:
-        forgets = self._forgets
-        bearer = await self._store.read(grants.bearer, key)
+        while True:
+            forgets = self._forgets
+            bearer = await self._store.read(grants.bearer, key)
+            if forgets == self._forgets:
+                break
+            # A grant ended while we read: what we read may be from before it.
         now = self._clock.seconds()
         if bearer is None or bearer.expires_at <= now or not grant_live(bearer.grant, now):
             return BAD_TOKEN
         if bearer.dead:
             return CREDENTIAL_DEAD
-        if forgets != self._forgets:
-            # A grant ended while we read: what we read may be from before it.
-            return await self._look_up(key)
         grant = bearer.grant
         caller = Caller(
             grant_id=grant.grant_id,

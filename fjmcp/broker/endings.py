@@ -9,9 +9,11 @@ only then is answered.  Sessions stay: the account and client may come back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from attrs import define, field
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -56,17 +58,26 @@ class Endings:
         """End what runs for a grant whose row was closed in the caller's transaction."""
         self._callers.forget(grant_id)
         self.log.info("grant ended", grant=grant_id, reason=reason)
-        await self._stop(grant_id, GRANT_ENDED)
+        await self._stop([grant_id], GRANT_ENDED)
 
     async def suspend(self, account_id: int) -> None:
         """Put every grant of an account to sleep until its next sign-in."""
         self._callers.forget_account(account_id)
-        for grant_id in await self._store.read(grants.live_of_account, account_id):
+        asleep = await self._store.read(grants.live_of_account, account_id)
+        for grant_id in asleep:
             self.log.info("grant sleeps", grant=grant_id, account=account_id)
-            await self._stop(grant_id, CREDENTIAL_DEAD)
+        await self._stop(asleep, CREDENTIAL_DEAD)
 
-    async def _stop(self, grant_id: str, refusal: McpRefusal) -> None:
-        for runs in self._runs:
-            # One that fails must not keep the next from ending.
-            with self.log.failuresHandled("while ending {grant}", grant=grant_id):
-                await runs.end_grant(grant_id, refusal)
+    async def _stop(self, grant_ids: Iterable[str], refusal: McpRefusal) -> None:
+        # All at once: a child may take seconds to end, and the next one works on meanwhile.
+        ends = [
+            Deferred.fromCoroutine(self._stop_one(runs, grant_id, refusal))
+            for grant_id in grant_ids
+            for runs in self._runs
+        ]
+        await DeferredList(ends)
+
+    async def _stop_one(self, runs: Runs, grant_id: str, refusal: McpRefusal) -> None:
+        # One that fails must not keep the next from ending.
+        with self.log.failuresHandled("while ending {grant}", grant=grant_id):
+            await runs.end_grant(grant_id, refusal)
