@@ -70,8 +70,9 @@ def consent(client: Client, redirect_uri: str, forge: str, signin: TokenText) ->
     """
     return _html(
         _Consent(
-            redirects.is_loopback(redirect_uri),
-            client=client.metadata.client_name or "(no name)",
+            # Any program can claim a private scheme, too.
+            redirects.is_loopback(redirect_uri) or redirect_uri in redirects.PRIVATE,
+            client=client.display_name,
             host=redirects.host(redirect_uri),
             forge=forge,
             signin=signin.text,
