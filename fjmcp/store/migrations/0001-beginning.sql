@@ -80,3 +80,5 @@ CREATE TABLE refresh_tokens (
     successor       {blob}                      -- sealed pair given for it, until the grace ends
 );
 CREATE INDEX refresh_tokens_by_grant ON refresh_tokens (grant_id);
+CREATE INDEX refresh_tokens_by_predecessor ON refresh_tokens (predecessor);
+CREATE INDEX refresh_tokens_in_grace ON refresh_tokens (used_at) WHERE successor IS NOT NULL;
