@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from attrs import define, field
-from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute, succeed
@@ -52,7 +51,7 @@ from fjmcp.daemon.service import Parts, assemble
 from fjmcp.daemon.settings import Settings
 from fjmcp.demo.browser import Body, Browser, Page
 from fjmcp.demo.forge.standin import StandIn
-from fjmcp.forge.client import Pair, no_cookies
+from fjmcp.forge.client import Pair, http_over
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.store import migrating
@@ -791,9 +790,7 @@ class WholeBroker:
             self.store,
             self.ring,
             clock=self.reactor,
-            http=HTTPClient(
-                self.wires, cookiejar=no_cookies(), data_to_body_producer=cast("Any", Body)
-            ),
+            http=http_over(self.wires),
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             unready=lambda: None,
         )
