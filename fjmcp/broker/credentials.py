@@ -74,7 +74,7 @@ class Credentials:
     _forge: Peer
     _clock: IReactorTime
     _owner: str
-    _lead: float = limits.REFRESH_LEAD
+    lead: float = limits.REFRESH_LEAD
     _suspend: Callable[[int], Awaitable[None]] = _nobody
     _tasks: Tasks = field(factory=Tasks, init=False)
     _pairs: Pairs = field(init=False)
@@ -146,7 +146,7 @@ class Credentials:
     def _due(self, row: Account) -> bool:
         now = self._clock.seconds()
         # Where Forgejo's tokens live shorter than the lead, each request would refresh.
-        lead = min(self._lead, (row.expires_at - row.received_at) / 2)
+        lead = min(self.lead, (row.expires_at - row.received_at) / 2)
         return now >= row.expires_at - lead and not row.put_off(now)
 
     # --- refreshing ---------------------------------------------------------------

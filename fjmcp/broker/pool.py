@@ -193,6 +193,10 @@ class Pool(Generic[C]):
         finally:
             self._tickets.discard(ticket)
 
+    def rebound(self, bounds: Bounds) -> None:
+        """Other bounds, for what starts from now on; nothing is ended for them."""
+        self._bounds = bounds
+
     async def opened_for(self, caller: Belongs, opening: Opening) -> Opened | McpRefusal:
         """
         The answer to a client's `initialize`: as it was given to this grant

@@ -148,12 +148,22 @@ class Lines:
         self.write(text.encode("utf-8", "backslashreplace").decode("utf-8"), level)
 
 
+class Threshold(LogLevelFilterPredicate):
+    """What is worth a line: from info on, or from debug on; may change at any time."""
+
+    def __init__(self, debug: bool = False) -> None:
+        super().__init__()
+        self.set_debug(debug)
+
+    def set_debug(self, debug: bool) -> None:
+        """Whether debug is worth a line."""
+        self.setLogLevelForNamespace("", LogLevel.debug if debug else LogLevel.info)
+
+
 def observer(
-    spell: Callable[[Line], str], write: Write, blank: Blanking, debug: bool
+    spell: Callable[[Line], str], write: Write, blank: Blanking, worth: Threshold
 ) -> ILogObserver:
-    """The lines of what is worth a line: from info on, or from debug on."""
-    least = LogLevel.debug if debug else LogLevel.info
-    worth = LogLevelFilterPredicate(defaultLogLevel=least)
+    """The lines of what is worth a line."""
     return FilteringLogObserver(Lines(spell, write, blank), [worth])
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from twisted.python import usage
 
 from fjmcp.daemon import handbook, version
-from fjmcp.daemon.settings import Settings, gather
+from fjmcp.daemon.settings import Gathered, Settings, gather
 from fjmcp.daemon.table import TABLE, Kind
 
 MISUSED = 2
@@ -35,12 +35,14 @@ class Options(usage.Options):
     :ivar settings: what the daemon runs with.
     :ivar warnings: what an operator should mend; for the log, which is not
         there yet when they are found.
+    :ivar again: reads it all again: files may say something else than before.
     """
 
     optParameters = [[option.name, None, None, ""] for option in TABLE if option.kind is Kind.VALUE]
     optFlags = _flags()
 
     settings: Settings
+    again: Callable[[], Gathered]
     warnings: tuple[str, ...] = ()
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
@@ -70,7 +72,9 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Judge it all; end with 2 and every problem if it cannot be run."""
-        gathered = gather(self, self.environ)
+        flags, environ = dict(self), dict(self.environ)
+        self.again = lambda: gather(flags, environ)
+        gathered = self.again()
         for name in [option.name for option in TABLE if option.secret]:
             self.pop(name, None)
         if gathered.settings is None:

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 from attrs import define
 from treq.client import HTTPClient
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.logger import Logger
 
@@ -34,11 +35,14 @@ from fjmcp.broker.signins import SignIns
 from fjmcp.children.launch import Launcher, ToolMissing, confinement
 from fjmcp.children.profiles import Command, command_for
 from fjmcp.daemon.exits import stop_as_failed
-from fjmcp.daemon.settings import Settings
+from fjmcp.daemon.logs import Threshold
+from fjmcp.daemon.reloading import Configuration
+from fjmcp.daemon.settings import Gathered, Settings
+from fjmcp.daemon.systemd import Supervisor
 from fjmcp.daemon.version import VERSION
 from fjmcp.forge.client import Forge, Troubled, forge_http
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.refusals import GONE_SESSION, UNKNOWN_SESSION
+from fjmcp.refusals import GONE_SESSION, UNKNOWN_SESSION, McpRefusal
 from fjmcp.store import keys
 from fjmcp.store.keys import KeysUnusable
 from fjmcp.store.transactions import Store, StoreDown, StoreUnusable, open_sqlite
@@ -67,16 +71,43 @@ class Parts:
     tasks: Tasks
     site: Site
     forge: Forge
+    sessions: Sessions
+    mcp: Endpoint
+
+    def adopt(self, settings: Settings) -> None:
+        """Work with other values from now on; of which settings, says `reloading.LIVE`."""
+        self.pool.rebound(Bounds(children=settings.max_sessions))
+        self.credentials.lead = settings.token_refresh_lead
+        self.sessions.unknown = unknown_session(settings)
+        self.mcp.require_session_id = settings.require_session_id
 
 
 class Daemon(Service):
-    """The whole daemon as one service."""
+    """
+    The whole daemon as one service.
+
+    :param supervisor: who is told that it is ready, reloads and stops.
+    :param threshold: what is logged.
+    :param again: reads the configuration anew.
+    """
 
     log = Logger()
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        *,
+        supervisor: Supervisor,
+        threshold: Threshold,
+        again: Callable[[], Gathered],
+    ) -> None:
         self._settings = settings
         self._reactor = reactor
+        self._supervisor = supervisor
+        self._threshold = threshold
+        self._configuration = Configuration(settings, again, self._adopt)
+        self._reload_wanted = False
         self._unready: str | None = "starting"
         self._store: Store | None = None
         self._parts: Parts | None = None
@@ -94,18 +125,19 @@ class Daemon(Service):
         try:
             await self._rise()
         except (StoreUnusable, StoreDown, KeysUnusable, ToolMissing) as refused:
-            self.log.critical("cannot start: {problem}", problem=str(refused))
-            stop_as_failed(self._reactor)
-        except OSError as refused:
-            self.log.critical(
-                "cannot listen at {listen}: {problem}",
-                listen=self._settings.listen,
-                problem=str(refused),
-            )
-            stop_as_failed(self._reactor)
+            self._fail("cannot start", str(refused))
+        except (OSError, CannotListenError) as refused:
+            self._fail(f"cannot listen at {self._settings.listen}", str(refused))
+        except CancelledError:
+            self.log.info("stopped before it was ready")
         except Exception:
             self.log.failure("cannot start")
             stop_as_failed(self._reactor)
+
+    def _fail(self, what: str, problem: str) -> None:
+        self.log.critical("{what}: {problem}", what=what, problem=problem)
+        self._supervisor.status(f"{what}: {problem}")
+        stop_as_failed(self._reactor)
 
     async def _rise(self) -> None:
         settings = self._settings
@@ -128,6 +160,10 @@ class Daemon(Service):
         self.log.info(
             "ready", public_url=settings.public_url, listen=settings.listen, pid=os.getpid()
         )
+        self._supervisor.ready(f"serving {settings.public_url}")
+        self._supervisor.watch(self._reactor)
+        if self._reload_wanted:
+            self.reload()
 
     async def _greet(self, forge: Forge) -> None:
         version = await forge.version()
@@ -136,6 +172,29 @@ class Daemon(Service):
             self.log.warn("Forgejo does not answer", url=forge.url, reason=version.reason)
         else:
             self.log.info("Forgejo answers", url=forge.url, version=version)
+
+    # --- reload -----------------------------------------------------------------
+
+    def reload(self) -> None:
+        """
+        Read the configuration again, take what can be taken, and say what cannot.
+
+        One that cannot be run changes nothing.  Does not raise.
+        """
+        if self._unready == "starting":
+            self._reload_wanted = True
+        elif self._unready is not None:
+            self.log.info("not reloaded: stopping")
+        else:
+            self._supervisor.reloading()
+            self._configuration.reload()
+            self._supervisor.ready(f"serving {self._settings.public_url}")
+
+    def _adopt(self, settings: Settings) -> None:
+        self._settings = settings
+        self._threshold.set_debug(settings.debug)
+        if self._parts is not None:
+            self._parts.adopt(settings)
 
     # --- stop -------------------------------------------------------------------
 
@@ -147,6 +206,7 @@ class Daemon(Service):
     async def _stop(self) -> None:
         self._unready = "stopping"
         self.log.info("stopping")
+        self._supervisor.stopping()
         if self._started is not None:
             self._started.cancel()
         if self._port is not None:
@@ -165,6 +225,7 @@ class Daemon(Service):
             await parts.tasks.settle()
         if self._store is not None:
             await self._store.close()
+        self._supervisor.unwatch()
         self.log.info("stopped")
 
 
@@ -217,8 +278,7 @@ def assemble(
             inherited=os.environ,
         )
 
-    gone = settings.unknown_session_status == GONE_SESSION.status
-    sessions = Sessions(clock, GONE_SESSION if gone else UNKNOWN_SESSION)
+    sessions = Sessions(clock, unknown_session(settings))
     streams = Streams(sessions, clock)
     sessions.on_end = streams.close
     pool: Pool[Credential] = Pool(
@@ -263,9 +323,22 @@ def assemble(
         ],
         clock,
     )
-    return Parts(credentials, pool, streams, tasks, site, forge)
+    return Parts(credentials, pool, streams, tasks, site, forge, sessions, mcp)
 
 
-def make_service(settings: Settings, reactor: Any) -> Daemon:
+def unknown_session(settings: Settings) -> McpRefusal:
+    """What a session id that is none gets."""
+    gone = settings.unknown_session_status == GONE_SESSION.status
+    return GONE_SESSION if gone else UNKNOWN_SESSION
+
+
+def make_service(
+    settings: Settings,
+    reactor: Any,
+    *,
+    supervisor: Supervisor,
+    threshold: Threshold,
+    again: Callable[[], Gathered],
+) -> Daemon:
     """The daemon for these settings, not started."""
-    return Daemon(settings, reactor)
+    return Daemon(settings, reactor, supervisor=supervisor, threshold=threshold, again=again)

@@ -7,11 +7,12 @@ asks for `fjmcp`.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import TextIOBase
-from typing import cast
+from typing import TextIO, cast
 
 from twisted.application.service import IService, IServiceCollection, MultiService
 from twisted.internet.interfaces import IReactorFromThreads
@@ -23,6 +24,7 @@ from fjmcp.daemon import logs, version
 from fjmcp.daemon.blanking import blanking
 from fjmcp.daemon.options import Options
 from fjmcp.daemon.settings import Settings
+from fjmcp.daemon.systemd import Supervisor
 
 __all__ = ["Options", "makeService"]
 
@@ -35,6 +37,8 @@ def makeService(options: Options) -> IService:
 
     from fjmcp.daemon.service import make_service
 
+    # Before any process is started, be it git for our own version.
+    supervisor = Supervisor.from_environment(os.environ, os.getpid())
     made = version.build()
     log.info(
         "fjmcp {version}, revision {revision}, built {built}",
@@ -45,10 +49,35 @@ def makeService(options: Options) -> IService:
     for warning in options.warnings:
         log.warn("{warning}", warning=warning)
     twistd = getattr(options, "parent", None) or {}
-    root = Root(observer_for(options.settings, twistd, cast(IReactorFromThreads, reactor)))
-    daemon = make_service(options.settings, reactor)
+    threshold = logs.Threshold(options.settings.debug)
+    threads = cast(IReactorFromThreads, reactor)
+    root = Root(observer_for(options.settings, twistd, threads, threshold))
+    daemon = make_service(
+        options.settings, reactor, supervisor=supervisor, threshold=threshold, again=options.again
+    )
     daemon.setServiceParent(root)  # type: ignore[no-untyped-call]
+    signal.signal(signal.SIGHUP, hang_up(sys.__stderr__, threads, daemon.reload))
     return cast(IService, root)
+
+
+def hang_up(
+    terminal: TextIO | None, reactor: IReactorFromThreads, reload: Callable[[], None]
+) -> Callable[[int, object], None]:
+    """
+    What SIGHUP does: reload, as daemons do.
+
+    The name of the signal still holds where it came from: of somebody who
+    closed the terminal that we run on, and who means an end.
+    """
+    attended = terminal is not None and terminal.isatty()
+
+    def received(signum: int, frame: object) -> None:
+        if attended and terminal is not None and not terminal.isatty():
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            reactor.callFromThread(reload)
+
+    return received
 
 
 class Root(MultiService):
@@ -69,7 +98,10 @@ class Root(MultiService):
 
 
 def observer_for(
-    settings: Settings, twistd: Mapping[str, object], reactor: IReactorFromThreads
+    settings: Settings,
+    twistd: Mapping[str, object],
+    reactor: IReactorFromThreads,
+    threshold: logs.Threshold,
 ) -> ILogObserver | None:
     """
     Where twistd was told to log, in our words.
@@ -84,7 +116,7 @@ def observer_for(
     spell = logs.json_text
     if twistd.get("syslog"):
         write = logs.to_syslog(str(twistd.get("prefix") or "fjmcp"))
-        return logs.observer(spell, write, blank, settings.debug)
+        return logs.observer(spell, write, blank, threshold)
     name = twistd.get("logfile")
     if not name and twistd.get("nodaemon", True):
         # The real ones: twistd puts a logger in place of sys.stdout and sys.stderr.
@@ -98,4 +130,4 @@ def observer_for(
             signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(file.rotate))
     if isinstance(stream, TextIOBase) and stream.isatty():
         spell = logs.human_text
-    return logs.observer(spell, logs.to_stream(stream), blank, settings.debug)
+    return logs.observer(spell, logs.to_stream(stream), blank, threshold)

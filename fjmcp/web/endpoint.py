@@ -103,7 +103,7 @@ class Endpoint:
     _streams: Streams
     _profile: Profile
     _clock: IReactorTime
-    _require_session_id: bool
+    require_session_id: bool
     _calls: dict[tuple[Session, bytes], _Call] = field(factory=dict, init=False)
     """The calls in flight of each session by the client's id: what a cancellation names."""
 
@@ -202,7 +202,7 @@ class Endpoint:
         if opens:
             return None
         if name is None:
-            return SESSION_REQUIRED if self._require_session_id else None
+            return SESSION_REQUIRED if self.require_session_id else None
         return self._find(name, caller)
 
     def _find(self, name: str, caller: Caller) -> Session | McpRefusal:

@@ -17,6 +17,7 @@ from fjmcp.daemon.blanking import BLANK, blanking
 from fjmcp.daemon.logs import (
     LONGEST,
     Lines,
+    Threshold,
     human_text,
     json_text,
     line_of,
@@ -193,7 +194,7 @@ class LogsTests(SynchronousTestCase):
         """Debug lines are written only where they were asked for."""
         for debug, expected in ((False, 1), (True, 2)):
             stream = io.StringIO()
-            observe = observer(json_text, to_stream(stream), blanking(), debug)
+            observe = observer(json_text, to_stream(stream), blanking(), Threshold(debug))
             verifyObject(ILogObserver, observe)
             log = Logger(namespace="n", observer=observe)
             log.debug("small")

@@ -25,6 +25,7 @@ from twisted.application.service import Application, Service
 from twisted.internet import reactor
 from twisted.logger import Logger
 from fjmcp.daemon.exits import stop_as_failed
+from fjmcp.daemon.logs import Threshold
 from fjmcp.daemon.tap import Root, observer_for
 from tests.daemon.test_tap import SETTINGS, Inline
 
@@ -42,7 +43,8 @@ class Speaker(Service):
 
 application = Application("probe")
 import ast, os
-root = Root(observer_for(SETTINGS, ast.literal_eval(os.environ["PROBE"]), Inline()))
+told = ast.literal_eval(os.environ["PROBE"])
+root = Root(observer_for(SETTINGS, told, Inline(), Threshold()))
 Speaker().setServiceParent(root)
 root.setServiceParent(application)
 """

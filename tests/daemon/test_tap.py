@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from fjmcp.children.profiles import recipe_for
+from fjmcp.daemon.logs import Threshold
 from fjmcp.daemon.settings import Settings
 from fjmcp.daemon.tap import Root, observer_for
 from fjmcp.store.keys import KeySources
@@ -52,11 +53,12 @@ class ObserverTests(SynchronousTestCase):
 
     def test_twistds_own(self) -> None:
         """A logger that was named to twistd is left alone."""
-        self.assertIs(observer_for(SETTINGS, {"logger": "some.observer"}, Inline()), None)
+        observe = observer_for(SETTINGS, {"logger": "some.observer"}, Inline(), Threshold())
+        self.assertIs(observe, None)
 
     def test_application(self) -> None:
         """The application is told how to log when the service gets its parent."""
-        observe = observer_for(SETTINGS, {"nodaemon": True}, Inline())
+        observe = observer_for(SETTINGS, {"nodaemon": True}, Inline(), Threshold())
         application = Application("fjmcp")
         root = Root(observe)
         root.setServiceParent(application)
