@@ -4,6 +4,7 @@ What pytest needs to run trial's tests beside its own.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from unittest import TestCase as AnyTestCase
@@ -35,3 +36,13 @@ def _somewhere_else(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.chdir(tmp_path_factory.mktemp("trial"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(scope="class", autouse=True)
+def _collect() -> Iterator[None]:
+    """
+    Coroutines that a class left suspended end here, where their complaint has
+    an owner, and not in some later class's test.
+    """
+    yield
+    gc.collect()
