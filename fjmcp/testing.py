@@ -418,9 +418,11 @@ class Wire(StringTransport):
     A client's end of a connection: what the server wrote, and how it closed.
 
     `half_closed`: the server writes no more; `closed`: it is gone, in good
-    order or (`aborted`) with a reset.
+    order or (`aborted`) with a reset.  `full`: the client reads nothing, and
+    what it has not read fills the server's buffer.
     """
 
+    full = False
     half_closed = False
     closed = False
     aborted = False
@@ -436,6 +438,9 @@ class Wire(StringTransport):
         """Bytes of the server; dropped once it has closed."""
         if not (self.closed or self.half_closed):
             super().write(data)
+            if self.full and self.producer is not None:
+                # Twisted says it again at each write past what its buffer should hold.
+                self.producer.pauseProducing()
             if self.heard is not None:
                 self.heard()
 
@@ -503,11 +508,13 @@ class Visit:
     def stop_reading(self) -> None:
         """The client takes no more bytes; what the server writes now piles up there."""
         assert self.wire.producer is not None
+        self.wire.full = True
         self.wire.producer.pauseProducing()
 
     def read_on(self) -> None:
         """The client takes what waits."""
         assert self.wire.producer is not None
+        self.wire.full = False
         self.wire.producer.resumeProducing()
 
     @property
