@@ -1,0 +1,101 @@
+"""What the tests of the OAuth routes do again and again, on a whole broker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from fjmcp.demo.browser import Browser, Page
+from fjmcp.testing import PUBLIC_URL, App, FakeChild, Visit, WholeBroker, now, walk
+
+CALLBACK = f"{PUBLIC_URL}/oauth/callback"
+EXCHANGE = "POST /login/oauth/access_token"
+HOST = "broker.example"
+
+
+class BrokerCase(SynchronousTestCase):
+    """Each test has a broker, and a client that has registered."""
+
+    def setUp(self) -> None:
+        self.broker = WholeBroker()
+        self.app = self.broker.register()
+
+    # --- looking ---------------------------------------------------------------
+
+    def rows(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """What stands in the store."""
+        return now(self.broker.store.read(lambda cursor: cursor.many(sql, *params)))
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+        ((number,),) = self.rows(f"SELECT COUNT(*) FROM {table}")
+        return int(number)
+
+    def live_grants(self) -> int:
+        """Grants that have not ended."""
+        return len(self.rows("SELECT 1 FROM grants WHERE ended_at IS NULL"))
+
+    def child(self) -> FakeChild:
+        """The only child that lives."""
+        (child,) = self.broker.reactor.alive
+        return child
+
+    # --- judging ---------------------------------------------------------------
+
+    def assert_page(self, page: Page | Visit, status: int = 400) -> None:
+        """A page of ours that leads nowhere: no redirect, no refresh, no form."""
+        text = page.text if isinstance(page, Page) else page.body.decode()
+        self.assertEqual(page.status, status, text)
+        self.assertIsNone(page.headers.getRawHeaders("location"))
+        self.assertIn("text/html", (page.headers.getRawHeaders("content-type") or [""])[0])
+        self.assertIsNone(re.search(r"<form|http-equiv|<a ", text), text)
+
+    def assert_error(self, visit: Visit, error: str, status: int = 400) -> None:
+        """JSON as in RFC 6749 §5.2, not to be stored."""
+        self.assertEqual((visit.status, visit.json()["error"]), (status, error), visit.body)
+        self.assertEqual(set(visit.json()), {"error", "error_description"})
+        self.assertEqual(visit.header("cache-control"), "no-store")
+        self.assertEqual(visit.header("content-type"), "application/json")
+
+    def assert_down(self, page: Page | Visit) -> None:
+        """503, and when to come back."""
+        self.assertEqual(page.status, 503)
+        self.assertEqual(page.headers.getRawHeaders("retry-after"), ["5"])
+
+    # --- going -----------------------------------------------------------------
+
+    def to_callback(self, browser: Browser | None = None, app: App | None = None) -> str:
+        """Allow, sign in at Forgejo, and stop before our callback: its URL, with code and state."""
+        browser = browser or self.broker.browser()
+        stops, browser.stops = browser.stops, (*browser.stops, CALLBACK)
+        try:
+            return walk(browser, (app or self.app).open(browser)).url
+        finally:
+            browser.stops = stops
+
+    def open(self, browser: Browser, url: str) -> Page:
+        """Go there."""
+        return now(browser.open(url))
+
+
+def said(page: Page | Visit | str) -> dict[str, str]:
+    """What the redirect's query says."""
+    if isinstance(page, Visit):
+        url = page.header("location") or ""
+    else:
+        url = page if isinstance(page, str) else page.url
+    return dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+
+
+def jar(browser: Browser) -> dict[str, str]:
+    """The cookies that a browser holds for us."""
+    return browser.cookies.setdefault(HOST, {})
+
+
+def texts(answers: Iterable[dict[str, Any]]) -> set[str]:
+    """Every token in these token responses."""
+    return {a[name] for a in answers for name in ("access_token", "refresh_token") if name in a}
