@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
@@ -158,9 +159,9 @@ class Desk:
         """A client without a token."""
         return Client(self, "", "")
 
-    def end(self, client: Client) -> None:
-        """The end of a client's grant."""
-        now(self.endings.end(client.grant_id, "revoked"))
+    def end(self, client: Client) -> Deferred[None]:
+        """The end of a client's grant; fires when nothing of it runs."""
+        return Deferred.fromCoroutine(self.endings.end(client.grant_id, "revoked"))
 
 
 @define(eq=False)

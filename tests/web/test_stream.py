@@ -234,11 +234,12 @@ class EndTests(StreamCase):
         theirs = other.ask(id=9)
         theirs_child = self.child
         quick, slow = self.client.ask(id=1), self.client.ask(id=2, accept="text/event-stream")
-        # As long as it is not answered, `end` waits for the child.
-        self.desk.endings.ended(self.client.grant_id, "revoked").send(None)
+        ended = self.desk.end(self.client)
         self.assertJson(quick, error(GRANT_ENDED, 1))
         self.assertEqual((self.heard(slow), slow.ended), ([error(GRANT_ENDED, 2)], True))
+        self.assertNoResult(ended)
         self.desk.pass_time(0)
+        self.successResultOf(ended)
         self.assertTrue(self.desk.children[0].over)
         self.assertFalse(theirs_child.over)
         theirs_child.answer_last({})
@@ -249,8 +250,10 @@ class EndTests(StreamCase):
         other = self.desk.client(2)
         self.desk.reactor.mind = lambda child, message: None
         visit = other.ask()
-        self.desk.endings.ended(other.grant_id, "revoked").send(None)
+        ended = self.desk.end(other)
         self.assertEqual((visit.status, visit.json()), (401, error(GRANT_ENDED, 1)))
+        self.desk.pass_time(0)
+        self.successResultOf(ended)
         self.assertIn('error="invalid_token"', visit.header("www-authenticate") or "")
 
 
