@@ -309,7 +309,7 @@ class Endpoint:
 def accepted(request: SiteRequest) -> Form | McpRefusal:
     """What the client sends and takes: its Content-Type and Accept headers, judged."""
     content_type, _ = parse_options_header(header(request, b"content-type") or "")
-    if content_type != "application/json":
+    if content_type.lower() != "application/json":
         return WRONG_CONTENT_TYPE
     takes = accept(request)
     # A bare */* takes anything, but nobody who sends it reads events.

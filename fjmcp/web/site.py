@@ -31,7 +31,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import server
+from twisted.web import http, server
 from werkzeug.exceptions import HTTPException
 
 from fjmcp import limits
@@ -320,7 +320,9 @@ class Site(server.Site):
         else:
             body = msgspec.json.encode(answer)
             request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"content-length", b"%d" % len(body))
+        if request.code != http.NO_CONTENT:
+            # RFC 9110 §8.6: not even a zero with a 204.
+            request.setHeader(b"content-length", b"%d" % len(body))
         request.write(body)
 
     def _worded(self, request: SiteRequest, refusal: Refusal, id: bytes | None = None) -> bytes:
