@@ -92,6 +92,70 @@ PENDING_SIGN_INS: Final = 10_000
 """Rows of sign-ins under way; the oldest makes room.  Unauthenticated
 callers make these rows."""
 
+# --- how often: so many at once, then one more every so many seconds -------------
+# Keys are the doors of `fjmcp.web.rates`.  A person's sign-in passes register once
+# or twice (claude.ai registers anew for each connection, often twice), authorize
+# once, consent twice (the form, and Forgejo's redirect), token once; then token
+# once in eight hours.
+
+BLOCK_BITS_V4: Final = 24
+"""What is one sender in IPv4: providers give out neighbouring addresses."""
+
+BLOCK_BITS_V6: Final = 56
+"""In IPv6: a household gets a /56 or a /64, and may use any address of it."""
+
+HOSTED_NETWORKS: Final = ("160.79.104.0/21",)
+"""Where hosted assistants come from, each one sender with the rates of
+`RATES_OF_HOSTED`: Anthropic's egress carries everybody's claude.ai, and a 429
+there reads "Couldn't register" to a person who did nothing."""
+
+RATES_OF_ADDRESS: Final = {
+    "register": (60, 10.0),
+    "authorize": (60, 5.0),
+    "consent": (120, 2.5),
+    "token": (240, 0.5),
+}
+"""Of one address block.  Sixty colleagues behind one address may connect at
+once; a program in a circle is slowed to six registrations a minute."""
+
+RATES_OF_HOSTED: Final = {
+    "register": (500, 1.0),
+    "authorize": (500, 1.0),
+    "consent": (500, 0.5),
+    "token": (2000, 0.02),
+}
+"""Of one network of hosted assistants: a thousand people may connect in ten minutes,
+and each of a million grants refresh every eight hours."""
+
+RATES_OF_CLIENT: Final = {
+    "authorize": (300, 0.5),
+    "token": (120, 1.0),
+}
+"""Of one client.  `authorize`: ten times what one block may do, since a client
+may be the same for everybody, as VS Code is.  `token`: a client without a
+secret, whose name anybody can use, counts apart in each address block."""
+
+RATE_OF_GRANT: Final = (60, 10.0)
+"""Refreshes of one grant.  Clients race themselves, a dozen windows at once;
+one that refreshes before every call gets six a minute and not a row each."""
+
+RATES_OF_ALL: Final = {
+    "register": (1000, 0.5),
+    "authorize": (500, 1 / 15),
+    "consent": (1000, 1 / 30),
+    "token": (4000, 0.005),
+}
+"""Of everybody together: all that is left of the limits where addresses are not
+known.  `register`: so that a flood needs an hour to drive out (`CLIENTS`) what
+somebody registered and has not used yet.  `authorize`: so that fewer sign-ins
+begin within `SIGN_IN` than there is room for (`PENDING_SIGN_INS`), and no flood
+drives out anybody's.  `token`: 200 a second, what SQLite commits on a small
+disk."""
+
+METERED: Final = 20_000
+"""Senders of each kind that are remembered, some 200 bytes each.  Past it the
+longest silent one is forgotten."""
+
 # --- Forgejo ----------------------------------------------------------------
 
 FORGE_CONNECT: Final = 10.0

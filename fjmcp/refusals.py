@@ -515,6 +515,43 @@ ACCOUNT_DEAD: Final = OAuthRefusal(
     "Forgejo no longer honours the sign-in of this account. Authorize again.",
 )
 
+# --- OAuth: how often -----------------------------------------------------------------------
+# No RFC has an error code for it.  The TypeScript SDK takes a code that it does not know for
+# server_error, and at that drops the refresh token and asks the person to sign in.
+
+TOO_MANY: Final = OAuthRefusal(
+    "too-many",
+    "temporarily_unavailable",
+    "This server gets too many requests just now. Nothing was used up: wait as long as"
+    " Retry-After says, then send the same again.",
+    status=429,
+    retry_after=1,
+)
+TOO_MANY_OF_ADDRESS: Final = OAuthRefusal(
+    "too-many-of-address",
+    "temporarily_unavailable",
+    "Too many requests come from this network. Nothing was used up: wait as long as Retry-After"
+    " says, then send the same again.",
+    status=429,
+    retry_after=1,
+)
+TOO_MANY_OF_CLIENT: Final = OAuthRefusal(
+    "too-many-of-client",
+    "temporarily_unavailable",
+    "This client sends too many requests. Nothing was used up: wait as long as Retry-After says,"
+    " then send the same again.",
+    status=429,
+    retry_after=1,
+)
+TOO_MANY_OF_GRANT: Final = OAuthRefusal(
+    "too-many-of-grant",
+    "temporarily_unavailable",
+    "This access is refreshed too often: an access token lasts for hours. Nothing was used up:"
+    " wait as long as Retry-After says, then send the same again.",
+    status=429,
+    retry_after=10,
+)
+
 # --- OAuth: sign-in at Forgejo -------------------------------------------------------------
 
 SIGN_IN_REFUSED: Final = OAuthRefusal(

@@ -26,6 +26,7 @@ from twisted.internet.error import (
     ProcessTerminated,
 )
 from twisted.internet.interfaces import (
+    IAddress,
     IConsumer,
     IProcessProtocol,
     IProcessTransport,
@@ -59,6 +60,7 @@ from fjmcp.store.keys import KeySources
 from fjmcp.store.queries import accounts, grants
 from fjmcp.store.transactions import BLOB, READ, WRITE, Store, StoreDown, Work, in_transaction
 from fjmcp.store.vault import Ring
+from fjmcp.web.addresses import Proxies
 
 if TYPE_CHECKING:
     from fjmcp.web.site import Site
@@ -427,8 +429,8 @@ class Wire(StringTransport):
     closed = False
     aborted = False
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(hostAddress=IPv4Address("TCP", "192.0.2.1", 8085))
+    def __init__(self, clock: Clock, peer: IAddress | None = None) -> None:
+        super().__init__(hostAddress=IPv4Address("TCP", "192.0.2.1", 8085), peerAddress=peer)
         self._clock = clock
         self.protocol: IProtocol | None = None
         self.heard: Callable[[], None] | None = None
@@ -608,6 +610,8 @@ class Visitor:
     clock: Clock
     host: str = "broker.example"
     cookies: dict[str, str] = field(factory=dict)
+    peer: IAddress = field(factory=lambda: IPv4Address("TCP", "198.51.100.7", 40000))
+    """Where its connections come from."""
 
     def send(
         self,
@@ -629,9 +633,9 @@ class Visitor:
 
     def connect(self) -> Visit:
         """A connection on which nothing was said; `Visit.send` says it, byte for byte."""
-        protocol = self.site.buildProtocol(IPv4Address("TCP", "198.51.100.7", 40000))
+        protocol = self.site.buildProtocol(self.peer)
         assert protocol is not None
-        wire = Wire(self.clock)
+        wire = Wire(self.clock, self.peer)
         wire.protocol = protocol
         protocol.makeConnection(wire)
         return Visit(wire, protocol)
@@ -768,6 +772,7 @@ class WholeBroker:
     forge: StandIn = field(init=False)
     wires: Any = field(init=False)
     ring: Ring = field(factory=Ring.generate, repr=False)
+    trusted_proxies: Proxies | None = None
     parts: Parts = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -779,6 +784,7 @@ class WholeBroker:
         settings = Settings(
             listen="none",
             public_url=PUBLIC_URL,
+            trusted_proxies=self.trusted_proxies,
             forgejo_url=FORGE_URL,
             forgejo_oauth_client_id=self.forge.client_id,
             forgejo_oauth_client_secret=self.forge.client_secret,

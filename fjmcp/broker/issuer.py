@@ -102,9 +102,17 @@ class Issuer:
 
         A token that is unknown, or another client's, is no error (§2.2).
         """
-        grant_id = await self._store.read(_grant_of, client.client_id, digest(token))
+        grant_id = await self.grant_of(client, token.text)
         if grant_id is not None:
             await self._endings.end(grant_id, "revoked")
+
+    async def grant_of(self, client: Client, token: str) -> str | None:
+        """
+        The live grant of this client that a token of either kind belongs to, used or not.
+
+        :raises StoreDown: the store cannot be asked.
+        """
+        return await self._store.read(_grant_of, client.client_id, digest(TokenText(token)))
 
     async def _judged(
         self, write: Awaitable[tuple[Issued | OAuthRefusal, list[_Ended]]]

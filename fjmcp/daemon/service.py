@@ -48,12 +48,14 @@ from fjmcp.store.keys import KeysUnusable
 from fjmcp.store.transactions import Store, StoreDown, StoreUnusable, open_sqlite
 from fjmcp.store.vault import Ring
 from fjmcp.tasks import Tasks
+from fjmcp.web.addresses import Addresses
 from fjmcp.web.authorize import Authorize
 from fjmcp.web.cookies import Cookies
 from fjmcp.web.discovery import Discovery
 from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.health import Health
+from fjmcp.web.rates import Rates
 from fjmcp.web.site import Site
 from fjmcp.web.streams import Streams
 from fjmcp.web.token import Token
@@ -157,6 +159,11 @@ class Daemon(Service):
         endpoint = serverFromString(self._reactor, settings.listen)
         self._port = await endpoint.listen(parts.site)
         self._unready = None
+        if settings.trusted_proxies is None:
+            self.log.warn(
+                "clients' addresses are not known, so nothing is limited by address: name the"
+                " reverse proxy with --trusted-proxies, or say none if there is none"
+            )
         self.log.info(
             "ready", public_url=settings.public_url, listen=settings.listen, pid=os.getpid()
         )
@@ -304,6 +311,7 @@ def assemble(
         clock=clock,
         require_session_id=settings.require_session_id,
     )
+    rates = Rates(Addresses(settings.trusted_proxies), clock)
     browser = Authorize(
         registrar=registrar,
         signins=signins,
@@ -311,13 +319,14 @@ def assemble(
         cookies=Cookies(endpoints),
         tasks=tasks,
         forge_host=urlsplit(settings.forgejo_url).netloc,
+        rates=rates,
     )
     site = Site(
         endpoints,
         [
             *mcp.routes(),
             *browser.routes(),
-            *Token(registrar, issuer, endpoints, tasks, clock).routes(),
+            *Token(registrar, issuer, endpoints, tasks, clock, rates).routes(),
             *Discovery(endpoints).routes(),
             *Health(unready).routes(),
         ],

@@ -21,6 +21,7 @@ from fjmcp.daemon import shapes
 from fjmcp.daemon.sources import Given, Problem, Said, from_environment, from_file, from_flags
 from fjmcp.daemon.table import BY_NAME, TABLE
 from fjmcp.store.keys import KeySources
+from fjmcp.web.addresses import Proxies
 
 CLIENT_SECRET: Final = "fjmcp.forgejo-oauth-client-secret"
 """The name of the systemd credential with Forgejo's client secret."""
@@ -40,6 +41,7 @@ class Settings:
 
     :ivar listen: an endpoint description for `strports.service`.
     :ivar public_url: scheme, host, and port where it is not the usual one.
+    :ivar trusted_proxies: whose word about addresses is taken; None if nobody said.
     :ivar forgejo_url: without a slash at its end; may have a path.
     :ivar forgejo_oauth_scopes: separated by single spaces.
     :ivar keys: where the key ring is looked for.
@@ -49,6 +51,7 @@ class Settings:
 
     listen: str
     public_url: str
+    trusted_proxies: Proxies | None
     forgejo_url: str
     forgejo_oauth_client_id: str
     forgejo_oauth_client_secret: str = field(repr=False)
@@ -126,6 +129,7 @@ class _Judge:
             settings = Settings(
                 listen=values["listen"],
                 public_url=values["public-url"],
+                trusted_proxies=values["trusted-proxies"],
                 forgejo_url=values["forgejo-url"],
                 forgejo_oauth_client_id=values["forgejo-oauth-client-id"],
                 forgejo_oauth_client_secret=secret,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
 
 from fjmcp.forge import scopes
+from fjmcp.web.addresses import Header, Proxies
 
 Number = TypeVar("Number", int, float)
 
@@ -237,6 +238,37 @@ def listen(text: str) -> str:
 def _endpoint_kinds() -> frozenset[str]:
     plugins = getPlugins(IStreamServerEndpointStringParser)
     return frozenset({"tcp", "unix", "ssl"} | {plugin.prefix for plugin in plugins})
+
+
+def trusted_proxies(text: str) -> Proxies:
+    """
+    Addresses and networks, separated by spaces or commas.
+
+    `unix`: sockets lead to one too; `forwarded`: they write that header;
+    `none`, alone: there are none.
+    """
+    words = text.replace(",", " ").split()
+    if [word.lower() for word in words] == ["none"]:
+        return Proxies()
+    networks, named = [], set()
+    for word in words:
+        if word.lower() in {"unix", "forwarded"}:
+            named.add(word.lower())
+            continue
+        try:
+            network = ip_network(word)
+        except ValueError as error:
+            raise ValueError(
+                f"{word!r} is no address or network: {error}; write such as 10.0.0.0/8, unix for"
+                " Unix sockets, or none"
+            ) from None
+        if network.prefixlen == 0:
+            raise ValueError(f"{word!r} is everybody, and everybody could name any address")
+        networks.append(network)
+    if not networks and "unix" not in named:
+        raise ValueError(f"{text!r} names no proxy; write an address, a network, unix, or none")
+    header = Header.FORWARDED if "forwarded" in named else Header.X_FORWARDED_FOR
+    return Proxies(tuple(networks), "unix" in named, header)
 
 
 def forge_scopes(text: str) -> str:

@@ -97,6 +97,20 @@ TABLE: Final[tuple[Option, ...]] = (
         default="127.0.0.1:8080",
     ),
     Option(
+        "trusted-proxies",
+        WHERE,
+        "The reverse proxies whose word about a client's address is taken, separated by spaces:"
+        " addresses or networks, and unix for whatever comes through a Unix socket. They must"
+        " append the address that they see to X-Forwarded-For; with the word forwarded among them,"
+        " to Forwarded instead. The word none says that clients connect without a proxy. As long"
+        " as nothing is said, no address is known, and the rate limits count clients, grants and"
+        " everybody together, but no addresses.",
+        shapes.trusted_proxies,
+        "NETWORKS",
+        "127.0.0.1 ::1",
+        absent="no address is known",
+    ),
+    Option(
         "forgejo-url",
         FORGE,
         "The Forgejo where people sign in and where their assistants work. Their browsers and the"

@@ -24,6 +24,7 @@ from fjmcp.tasks import Tasks
 from fjmcp.web import pages
 from fjmcp.web.cookies import Cookies
 from fjmcp.web.parameters import with_form, with_query
+from fjmcp.web.rates import Door, Rates
 from fjmcp.web.site import Route, Tongue, route
 
 
@@ -39,18 +40,28 @@ class Authorize:
     _tasks: Tasks
     _forge_host: str
     """What the consent page calls Forgejo."""
+    _rates: Rates
 
     def routes(self) -> list[Route]:
         """What is answered here; /authorize is where 2025-03-26 clients look (design D12)."""
+        at = self._rates.at
         return [
             route(
                 "/oauth/authorize",
                 "/authorize",
                 speaks=Tongue.PAGE,
-                get=with_query(self.authorize),
+                get=at(Door.AUTHORIZE, with_query(self.authorize)),
             ),
-            route("/oauth/consent", speaks=Tongue.PAGE, post=with_form(self.consent)),
-            route("/oauth/callback", speaks=Tongue.PAGE, get=with_query(self.callback)),
+            route(
+                "/oauth/consent",
+                speaks=Tongue.PAGE,
+                post=at(Door.CONSENT, with_form(self.consent)),
+            ),
+            route(
+                "/oauth/callback",
+                speaks=Tongue.PAGE,
+                get=at(Door.CONSENT, with_query(self.callback)),
+            ),
         ]
 
     async def authorize(self, request: Request, params: Params) -> bytes | OAuthRefusal:
@@ -66,6 +77,9 @@ class Authorize:
             self.log.info("authorization refused", reason=asked.reason, client=client_id)
             state = params.get("state")
             return _send(request, error_url(redirect_uri, state, asked, self._endpoints.issuer))
+        often = self._rates.client(Door.AUTHORIZE, request, client)
+        if often is not None:
+            return often
         # One browser, one cookie: a second tab must not invalidate the form in the first.
         browser = self._cookies.browser(request) or mint(Kind.BROWSER)
         signin = await self._signins.begin(asked, browser)

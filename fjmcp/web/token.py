@@ -7,7 +7,7 @@ Forgejo (design D16).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
@@ -36,7 +36,8 @@ from fjmcp.refusals import (
 )
 from fjmcp.tasks import Tasks
 from fjmcp.web.parameters import with_form, with_json
-from fjmcp.web.site import Route, Tongue, route
+from fjmcp.web.rates import Door, Rates
+from fjmcp.web.site import Respond, Route, Tongue, route
 
 
 @define(eq=False)
@@ -49,17 +50,24 @@ class Token:
     _endpoints: Endpoints
     _tasks: Tasks
     _clock: IReactorTime
+    _rates: Rates
 
     def routes(self) -> list[Route]:
         """What is answered here; the short paths are where 2025-03-26 clients look (D12)."""
+
+        def token(
+            respond: Callable[[Request, Params], Awaitable[dict[str, object] | OAuthRefusal]],
+        ) -> Respond:
+            return self._rates.at(Door.TOKEN, with_form(respond))
+
         return [
-            route("/oauth/token", "/token", speaks=Tongue.OAUTH, post=with_form(self.token)),
-            route("/oauth/revoke", "/revoke", speaks=Tongue.OAUTH, post=with_form(self.revoke)),
+            route("/oauth/token", "/token", speaks=Tongue.OAUTH, post=token(self.token)),
+            route("/oauth/revoke", "/revoke", speaks=Tongue.OAUTH, post=token(self.revoke)),
             route(
                 "/oauth/register",
                 "/register",
                 speaks=Tongue.OAUTH,
-                post=with_json(self.register),
+                post=self._rates.at(Door.REGISTER, with_json(self.register)),
                 ceiling=limits.REGISTRATION_BODY,
             ),
         ]
@@ -69,10 +77,18 @@ class Token:
         client = await self._client(request, form)
         if isinstance(client, OAuthRefusal):
             return client
+        # All limits come before the issuer, so that a 429 uses up no code and no token.
+        often = self._rates.client(Door.TOKEN, request, client)
+        if often is not None:
+            return often
         match form.get("grant_type"):
             case "authorization_code":
                 work = self._issuer.redeem(client, form)
             case "refresh_token":
+                grant_id = await self._issuer.grant_of(client, form.get("refresh_token", ""))
+                often = None if grant_id is None else self._rates.grant(grant_id)
+                if often is not None:
+                    return often
                 work = self._issuer.refresh(client, form)
             case None:
                 return GRANT_TYPE_MISSING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 from hypothesis import given
@@ -12,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.daemon import shapes
 from fjmcp.forge import scopes
+from fjmcp.web.addresses import Header, Proxies
 
 
 class ShapesTests(SynchronousTestCase):
@@ -52,6 +54,30 @@ class ShapesTests(SynchronousTestCase):
     def test_times_read_back(self, seconds: int) -> None:
         """A time in words is read as the same time."""
         self.assertEqual(shapes.duration(shapes.time_words(float(seconds))), float(seconds))
+
+    def test_trusted_proxies(self) -> None:
+        """Addresses and networks, sockets, a header; nobody by mistake, and never everybody."""
+        local, ten = ip_network("127.0.0.1"), ip_network("10.0.0.0/8")
+        self.check(
+            shapes.trusted_proxies,
+            ("none", Proxies()),
+            (" None ", Proxies()),
+            ("127.0.0.1", Proxies((local,))),
+            ("127.0.0.1,10.0.0.0/8", Proxies((local, ten))),
+            (" 10.0.0.0/8  unix ", Proxies((ten,), True)),
+            ("unix Forwarded", Proxies((), True, Header.FORWARDED)),
+            ("::1 forwarded", Proxies((ip_network("::1"),), False, Header.FORWARDED)),
+        )
+        self.refuse(
+            shapes.trusted_proxies,
+            ("", "names no proxy"),
+            ("forwarded", "names no proxy"),
+            ("none 127.0.0.1", "'none' is no address"),
+            ("10.0.0.1/8", "has host bits set"),
+            ("proxy.example.org", "is no address or network"),
+            ("0.0.0.0/0", "is everybody"),
+            ("10.0.0.0/8 ::/0", "'::/0' is everybody"),
+        )
 
     def test_numbers(self) -> None:
         """A count is a whole number within its bounds."""

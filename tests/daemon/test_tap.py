@@ -21,6 +21,7 @@ from fjmcp.store.keys import KeySources
 SETTINGS = Settings(
     listen="tcp:0",
     public_url="https://mcp.example.org",
+    trusted_proxies=None,
     forgejo_url="https://git.example.org",
     forgejo_oauth_client_id="an-id",
     forgejo_oauth_client_secret="a-secret-without-shape",
