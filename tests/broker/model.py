@@ -68,6 +68,7 @@ class Call:
     answer: Deferred[Outcome] = field(factory=Deferred, repr=False)
     outcome: Outcome | None = field(default=None, repr=False)
     """What Forgejo did; None until it acted."""
+    answered_at: float | None = None
 
     @property
     def open(self) -> bool:
@@ -144,6 +145,7 @@ class ModelForgejo:
                 )
                 self.given.append(pair)
                 outcome = NewPair(pair)
+            call.answered_at = self.clock.seconds()
             call.answer.callback(outcome)
 
     def lose(self, call: Call) -> None:

@@ -7,6 +7,8 @@ late, twice after each other, or never; crashes before and after any commit.
 
 from __future__ import annotations
 
+from math import inf
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,12 +23,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential, SignedIn
-from fjmcp.forge.client import NewPair, Pair
+from fjmcp.forge.client import NewPair, Pair, Refused
 from fjmcp.refusals import CREDENTIAL_DEAD
 from tests.broker.model import ADA, BOB, Call, Node, World, read
 
 NODES = st.integers(0, 1)
 INDEX = st.integers(0, 50)
+PAUSE = st.sampled_from([0, 0, 1, 6, 9])
+LATEST = limits.FORGE_TOKEN - 2
 
 
 class CalmMachine(RuleBasedStateMachine):
@@ -44,39 +48,52 @@ class CalmMachine(RuleBasedStateMachine):
         self.world = World()
         self.world.clock.advance(1_000_000.0)
         self.server = self.world.server
+        # So short that a wait or two make the next refresh due.
+        self.server.life = 16.0
         self.nodes = [self.world.node(), self.world.node()]
         self.everyone = list(self.nodes)
         self.asked: list[tuple[Node, Deferred[object]]] = []
         self.asks = 0
         self.signs = 0
         self.dead: set[int] = set()
+        self.stood: set[tuple[int, int]] = set()
         self.seen = 0
         self.spent: dict[str, float] = {}
-        self.sign_in(0)
+        self.sign_in_as(0, ADA, False)
         self.server.held = True
 
     # --- what may happen ----------------------------------------------------------------
 
-    @rule(node=NODES)
-    def sign_in(self, node: int) -> None:
-        """Somebody comes back from Forgejo."""
-        self.sign_in_as(node, ADA)
+    # One rule may do what two would, so that few steps get far.
 
-    @rule(node=NODES)
-    def ask(self, node: int) -> None:
-        """A request needs a credential."""
-        self.ask_as(node, ADA)
+    @rule(node=NODES, acts=st.booleans(), pause=PAUSE)
+    def sign_in(self, node: int, acts: bool, pause: int) -> None:
+        """Somebody comes back from Forgejo; it may act at once."""
+        self.sign_in_as(node, ADA, acts)
+        self.pass_by(pause)
 
-    def sign_in_as(self, node: int, person: int) -> None:
+    @rule(node=NODES, acts=st.booleans(), pause=PAUSE)
+    def ask(self, node: int, acts: bool, pause: int) -> None:
+        """A request needs a credential, perhaps after a while."""
+        self.pass_by(pause)
+        self.ask_as(node, ADA, acts)
+
+    def sign_in_as(self, node: int, person: int, acts: bool) -> None:
         self.signs += 1
         code = self.server.authorize(person)
         chosen = self.node(node)
         self.follow(chosen, chosen.credentials.exchange(self.world.sign_in(), code, "verifier"))
+        self.act_on_last(acts)
 
-    def ask_as(self, node: int, person: int) -> None:
+    def ask_as(self, node: int, person: int, acts: bool) -> None:
         self.asks += 1
         chosen = self.node(node)
         self.follow(chosen, chosen.credentials.usable(person))
+        self.act_on_last(acts)
+
+    def act_on_last(self, acts: bool) -> None:
+        if acts and self.server.waiting():
+            self.server.act(self.server.waiting()[-1])
 
     @precondition(lambda self: self.asked)
     @rule(index=INDEX)
@@ -92,8 +109,8 @@ class CalmMachine(RuleBasedStateMachine):
         self.server.act(calls[index % len(calls)])
 
     @precondition(lambda self: self.server.waiting())
-    @rule(index=INDEX)
-    def deliver(self, index: int) -> None:
+    @rule(index=INDEX, pause=PAUSE)
+    def deliver(self, index: int, pause: int) -> None:
         """An answer arrives; a pair in it is in a row before anything else happens."""
         calls = self.server.waiting()
         call = calls[index % len(calls)]
@@ -101,24 +118,15 @@ class CalmMachine(RuleBasedStateMachine):
         node = next(each for each in self.everyone if each.name == call.node)
         if isinstance(call.outcome, NewPair) and not node.fuse.blown:
             assert self.is_kept(call.outcome.pair), "a pair was received and not stored"
+        self.pass_by(pause)
 
-    @rule(seconds=st.sampled_from([1, 4, 8]))
-    def wait(self, seconds: int) -> None:
-        """A little time passes; no answer takes longer than its call may."""
+    def pass_by(self, seconds: int) -> None:
+        """A little time passes; in calm no answer takes longer than its call may."""
         for _ in range(seconds):
             self.world.clock.advance(1.0)
             for call in self.server.waiting():
-                if self.world.clock.seconds() >= call.sent_at + limits.FORGE_TOKEN - 2:
+                if self.calm and self.world.clock.seconds() >= call.sent_at + LATEST:
                     self.server.deliver(call)
-
-    @precondition(lambda self: not self.server.waiting())
-    @rule()
-    def grow_old(self) -> None:
-        """Time passes until the credential must be refreshed."""
-        row = self.world.row()
-        now = self.world.clock.seconds()
-        if row is not None and row.expires_at - limits.REFRESH_LEAD > now:
-            self.world.clock.advance(row.expires_at - limits.REFRESH_LEAD - now)
 
     # --- what must hold ------------------------------------------------------------------
 
@@ -129,10 +137,22 @@ class CalmMachine(RuleBasedStateMachine):
             row = self.world.row(person)
             assert row is None or not row.dead or not self.calm, "nothing went wrong"
             if row is not None and row.dead and person not in self.dead:
-                assert not self.is_healthy(person), "given up, and its newest pair is there"
+                refused = max(call.answered_at or 0.0 for call in self.refusals(person))
+                assert not self.is_healthy(person, refused), "given up, its newest pair is there"
                 self.dead.add(person)
             elif row is not None and not row.dead:
                 self.dead.discard(person)
+
+    @invariant()
+    def drops_nothing(self) -> None:
+        """A pair that stood in a row, and that Forgejo honours still, stands in one."""
+        for person in self.people:
+            grant = self.server.grant(person)
+            newest = (0, 0) if grant is None else (grant.gnt, grant.count)
+            stands = newest in self.stored()
+            assert stands or newest not in self.stood, "the newest pair was dropped"
+            if stands:
+                self.stood.add(newest)
 
     @invariant()
     def never_loops(self) -> None:
@@ -218,18 +238,35 @@ class CalmMachine(RuleBasedStateMachine):
         kept = [read(text) for text in self.world.stored()]
         return any(k["gnt"] == said["gnt"] and k["cnt"] >= said["cnt"] for k in kept)
 
-    def is_healthy(self, person: int) -> bool:
-        """Whether the pair that Forgejo honours is in a row or on its way to a living node."""
+    def stored(self) -> set[tuple[int, int]]:
+        """Grant and counter of every pair in a row."""
+        return {(read(text)["gnt"], read(text)["cnt"]) for text in self.world.stored()}
+
+    def refusals(self, person: int) -> list[Call]:
+        """The refreshes that Forgejo refused this person."""
+        return [
+            call
+            for call in self.server.calls
+            if call.kind == "refresh"
+            and isinstance(call.outcome, Refused)
+            and self.server.grants[read(call.secret)["gnt"] - 1].account_id == person
+        ]
+
+    def is_healthy(self, person: int, sent: float = inf) -> bool:
+        """
+        Whether the pair that Forgejo honours is in a row, or on its way to a living node by a
+        call that was sent by then.
+        """
         grant = self.server.grant(person)
         if grant is None:
             return False
-        texts = self.world.stored() | {
+        coming = {
             call.outcome.pair.refresh.text
             for call in self.server.waiting()
-            if isinstance(call.outcome, NewPair) and self.is_alive(call)
+            if isinstance(call.outcome, NewPair) and self.is_alive(call) and call.sent_at <= sent
         }
-        newest = (grant.gnt, grant.count)
-        return any((read(text)["gnt"], read(text)["cnt"]) == newest for text in texts)
+        found = self.stored() | {(read(text)["gnt"], read(text)["cnt"]) for text in coming}
+        return (grant.gnt, grant.count) in found
 
     def is_alive(self, call: Call) -> bool:
         return not next(n for n in self.everyone if n.name == call.node).fuse.blown
@@ -244,12 +281,12 @@ class CredentialsMachine(CalmMachine):
     @rule(node=NODES)
     def sign_in_bob(self, node: int) -> None:
         """Somebody else comes back from Forgejo."""
-        self.sign_in_as(node, BOB)
+        self.sign_in_as(node, BOB, True)
 
     @rule(node=NODES)
     def ask_bob(self, node: int) -> None:
         """Somebody else's request."""
-        self.ask_as(node, BOB)
+        self.ask_as(node, BOB, False)
 
     @rule(seconds=st.sampled_from([16, 50, 80]))
     def wait_long(self, seconds: int) -> None:

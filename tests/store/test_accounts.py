@@ -73,10 +73,16 @@ class SupersedesTests(SynchronousTestCase):
             self.assertFalse(supersedes(pair(1, 5, NOW + 9), row(), refreshed))
 
     def test_other_grant(self) -> None:
-        """A sign-in under another grant is judged by time; a refresh under one is over."""
+        """Of two grants the higher is newer, whenever it came; so is a lower that came later."""
+        self.assertTrue(supersedes(pair(2, 1, NOW - 9), row(), None))
         self.assertTrue(supersedes(pair(2, 1, NOW + 9), row(), None))
-        self.assertFalse(supersedes(pair(2, 1, NOW - 9), row(), None))
+        self.assertTrue(supersedes(pair(1, 1, NOW + 9), row(grant=2), None))
+        self.assertFalse(supersedes(pair(1, 9, NOW - 9), row(grant=2), None))
+
+    def test_refresh_of_other_grant(self) -> None:
+        """A refresh under a grant that a sign-in has replaced is over."""
         self.assertFalse(supersedes(pair(2, 9, NOW + 9), row(), 2))
+        self.assertFalse(supersedes(pair(1, 9, NOW + 9), row(grant=2), 2))
 
     def test_unreadable(self) -> None:
         """Where either cannot be read, the later reply is newer."""
@@ -229,6 +235,7 @@ class ExchangesTests(RowsCase):
         self.assertTrue(self.do(accounts.seal_exchange, SIGN_IN, b"pair"))
         self.assertEqual(self.pending(end - 1), [(b"pair", False)])
         self.assertEqual(self.pending(end), [(b"pair", True)])
+        self.assertEqual(self.pending(end, before=NOW - 1), [(b"pair", True)])
         self.admit()
         self.assertEqual(self.pending(NOW), [])
         self.assertFalse(self.do(accounts.begin_exchange, SIGN_IN, NOW))

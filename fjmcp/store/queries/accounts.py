@@ -109,9 +109,11 @@ def supersedes(pair: SealedPair, row: Account, refreshed: int | None) -> bool:
     same_grant = row.forge_grant is not None and row.forge_grant == pair.forge_grant
     if same_grant and row.forge_count is not None and pair.forge_count is not None:
         return pair.forge_count > row.forge_count
-    if refreshed is not None and None not in (row.forge_grant, pair.forge_grant) and not same_grant:
-        # A sign-in under another grant came in between; ours is over.
-        return False
+    if row.forge_grant is not None and pair.forge_grant is not None and not same_grant:
+        if refreshed is not None:
+            return False  # a sign-in under another grant came in between; ours is over
+        if pair.forge_grant > row.forge_grant:
+            return True  # Forgejo numbers its grants, and there is one at a time
     return pair.received_at >= row.received_at
 
 
@@ -358,10 +360,10 @@ def take_exchange(cursor: Cursor, signin: Digest, now: float) -> Exchange | None
 
 
 def exchanges(cursor: Cursor, before: float, now: float) -> list[Exchange]:
-    """What began until `before` and may still bring, or holds, a pair."""
+    """What began until `before` and may still bring a pair, and all that hold one."""
     rows = cursor.many(
         "SELECT signin, exchange_until, credential FROM signins"
-        " WHERE exchange_from <= ? AND (exchange_until > ? OR credential IS NOT NULL)"
+        " WHERE (exchange_from <= ? AND exchange_until > ?) OR credential IS NOT NULL"
         " ORDER BY exchange_from",
         before,
         now,
