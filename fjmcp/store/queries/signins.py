@@ -38,7 +38,8 @@ def begin(
     cursor.execute("DELETE FROM signins WHERE expires_at <= ? AND credential IS NULL", now)
     # Anybody can make these rows, so their number is bounded; the oldest go first.
     cursor.execute(
-        "DELETE FROM signins WHERE credential IS NULL AND signin IN ("
+        "DELETE FROM signins"
+        " WHERE credential IS NULL AND exchange_until IS NULL AND signin IN ("
         " SELECT signin FROM signins ORDER BY created_at DESC LIMIT 1000 OFFSET ?)",
         limits.PENDING_SIGN_INS - 1,
     )
