@@ -32,9 +32,11 @@ from fjmcp.broker.pool import Bounds, Pool
 from fjmcp.broker.registrar import Registrar
 from fjmcp.broker.sessions import Sessions
 from fjmcp.broker.signins import SignIns
+from fjmcp.children.exposure import exposure, look
 from fjmcp.children.launch import Launcher, ToolMissing, confinement
 from fjmcp.children.profiles import Command, command_for
 from fjmcp.daemon.exits import stop_as_failed
+from fjmcp.daemon.hiding import hide
 from fjmcp.daemon.logs import Threshold
 from fjmcp.daemon.reloading import Configuration
 from fjmcp.daemon.settings import Gathered, Settings
@@ -143,6 +145,7 @@ class Daemon(Service):
 
     async def _rise(self) -> None:
         settings = self._settings
+        self._hide(settings)
         self._store = open_sqlite(settings.store, self._reactor)
         ring = await keys.load(settings.keys, self._store)
         parts = self._parts = assemble(
@@ -171,6 +174,21 @@ class Daemon(Service):
         self._supervisor.watch(self._reactor)
         if self._reload_wanted:
             self.reload()
+
+    def _hide(self, settings: Settings) -> None:
+        """Keep secrets from the children, and say what stays open."""
+        trouble = hide()
+        if trouble is not None:
+            self.log.warn(
+                "the MCP servers can read this daemon's memory and environment: {trouble}",
+                trouble=trouble,
+            )
+        try:
+            exposed = exposure(look(settings.child.program), os.geteuid())
+        except OSError as error:
+            exposed = f"{settings.child.program} cannot be looked at: {error}"
+        if exposed is not None:
+            self.log.warn("{exposed}", exposed=exposed)
 
     async def _greet(self, forge: Forge) -> None:
         version = await forge.version()

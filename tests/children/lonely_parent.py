@@ -46,4 +46,5 @@ def main() -> None:
     reactor.run()
 
 
-main()
+if __name__ == "__main__":
+    main()
