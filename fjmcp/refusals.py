@@ -62,7 +62,10 @@ PARSE_ERROR: Final = McpRefusal(
     "not-json", 400, -32700, "The body is not valid JSON in UTF-8. Send one JSON-RPC message."
 )
 INVALID_REQUEST: Final = McpRefusal(
-    "not-jsonrpc", 400, -32600, "The body is not a JSON-RPC 2.0 request, notification or response."
+    "not-jsonrpc",
+    400,
+    -32600,
+    "The body is not a JSON-RPC 2.0 request, notification or response. Send one of them.",
 )
 BATCH: Final = McpRefusal(
     "batch", 400, -32600, "Batches are not part of this revision of MCP. Send one message a POST."
@@ -72,7 +75,7 @@ TOO_LARGE: Final = McpRefusal(
     "too-large", 413, -32600, "The message is larger than this server takes. Send less at a time."
 )
 INVALID_PARAMS: Final = McpRefusal(
-    "invalid-params", 400, -32602, "The parameters of this request are not as MCP defines them."
+    "invalid-params", 400, -32602, "Send the parameters of this request as MCP defines them."
 )
 WRONG_CONTENT_TYPE: Final = McpRefusal(
     "content-type", 415, -32600, "Send the message as Content-Type: application/json."
@@ -81,7 +84,10 @@ NOT_ACCEPTABLE: Final = McpRefusal(
     "accept", 406, -32600, "Accept must allow application/json or text/event-stream."
 )
 NO_EVENTS: Final = McpRefusal(
-    "accept", 406, -32600, "A stream is of text/event-stream. Send Accept: text/event-stream."
+    "accept-events",
+    406,
+    -32600,
+    "A stream is of text/event-stream. Send Accept: text/event-stream.",
 )
 
 # --- MCP: the door ------------------------------------------------------------
@@ -104,7 +110,10 @@ TOKEN_IN_QUERY: Final = McpRefusal(
     challenge="invalid_request",
 )
 FOREIGN_ORIGIN: Final = McpRefusal(
-    "origin", 403, -32600, "Pages of this Origin may not call this server."
+    "origin",
+    403,
+    -32600,
+    "Pages of this Origin may not call this server. Call it from a program that sends no Origin.",
 )
 FOREIGN_HOST: Final = McpRefusal(
     "host", 421, -32600, "This server does not answer for that Host. Use its public URL."
@@ -137,13 +146,19 @@ OTHER_CLIENTS_SESSION: Final = McpRefusal(
     "other-clients-session", 404, -32001, "Session not found. Open a new one with initialize."
 )
 OTHER_ACCOUNTS_SESSION: Final = McpRefusal(
-    "other-accounts-session", 403, -32001, "This session belongs to somebody else."
+    "other-accounts-session",
+    403,
+    -32001,
+    "This session belongs to somebody else. Open your own with initialize.",
 )
 SESSION_REQUIRED: Final = McpRefusal(
     "session-required", 400, -32600, "Mcp-Session-Id is missing. Open a session with initialize."
 )
 NO_STREAM: Final = McpRefusal(
-    "no-stream", 405, -32600, "There is no stream without a session. POST messages here."
+    "no-stream",
+    405,
+    -32600,
+    "A stream belongs to a session. Open one with initialize, or do without and POST messages.",
 )
 
 # --- MCP: children ------------------------------------------------------------------
@@ -604,7 +619,10 @@ METHOD: Final = McpRefusal(
     "method", 405, -32600, "This method has no meaning here. POST messages to this address."
 )
 UNEXPECTED: Final = McpRefusal(
-    "unexpected", 500, -32603, "Something went wrong in this server, which its log describes."
+    "unexpected",
+    500,
+    -32603,
+    "Something went wrong in this server. Tell whoever runs it, whose log describes it.",
 )
 FOREIGN_HOST_OAUTH: Final = OAuthRefusal(
     "host",

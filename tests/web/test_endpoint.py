@@ -567,7 +567,8 @@ class OurOwnAnswersTests(EndpointCase):
             "anything",
         ):
             self.assertTaken(self.client.tell(method), method)
-        for id in (None, {}, "x" * 5000):
+        ids: tuple[object, ...] = (None, {}, "x" * 5000)
+        for id in ids:
             self.assertTaken(self.client.tell("notifications/cancelled", {"requestId": id}))
         body = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":[1]}'
         self.assertTaken(self.client.post(body))
