@@ -56,6 +56,7 @@ class Asker:
     link: Link | None = None
     number: int = 0
     left: bool = False
+    ended: bool = False
     waiting: Deferred[None] | None = None
 
     def said(self, line: bytes) -> None:
@@ -128,6 +129,7 @@ class PoolMachine(RuleBasedStateMachine):
                 asker.refused = link
                 return
             assert link.grant_id == caller.grant_id, "a link of another grant"
+            assert not asker.ended, "a link of a grant that has ended"
             params = json.dumps({"name": asker.name, "account": caller.account_id}).encode()
             asker.link = link
             asker.number = link.ask(Request(b'"same"', "tools/call", params), asker)
@@ -213,10 +215,11 @@ class PoolMachine(RuleBasedStateMachine):
     def renew(self, account: int) -> None:
         self.credentials.renew(account)
 
-    @rule()
-    def hold_credentials(self) -> None:
+    @rule(caller=callers)
+    def ask_while_credentials_are_held(self, caller: Caller) -> None:
         if self.credentials.held is None:
             self.credentials.held = []
+        self.ask_one(caller, PLAIN)
 
     @rule()
     def release_credentials(self) -> None:
@@ -228,6 +231,8 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(caller=callers)
     def end_grant(self, caller: Caller) -> None:
         before = [a for a in self.askers if a.caller == caller]
+        for asker in before:
+            asker.ended = True
         ended = Deferred.fromCoroutine(self.pool.end_grant(caller.grant_id, refusals.GRANT_ENDED))
         # At once: whoever was being answered is, and nothing of the grant takes more.
         assert all(a.replies or a.left for a in before if a.link is not None)
@@ -259,6 +264,13 @@ class PoolMachine(RuleBasedStateMachine):
     def renewed(self, account: int) -> bool:
         credential = self.credentials.of.get(account)
         return isinstance(credential, Credential) and credential.version > 1
+
+    @invariant()
+    def nobody_is_disturbed(self) -> None:
+        # Without a newer credential no child with a call in flight is taken away.
+        if not any(map(self.renewed, (1, 2, 3))):
+            errors = [r["error"]["message"] for a in self.askers for r in a.replies if "error" in r]
+            assert refusals.CHILD_DRAINED.message not in errors
 
     @invariant()
     def nothing_raised(self) -> None:
