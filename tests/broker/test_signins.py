@@ -1,0 +1,143 @@
+"""A sign-in, where what it rests on fails halfway."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from attrs import define, field
+from twisted.trial.unittest import SynchronousTestCase
+
+from fjmcp.broker.credentials import SignedIn
+from fjmcp.broker.signins import FromForge, SignIns, ToForge, challenge
+from fjmcp.forge.client import Forge
+from fjmcp.oauth.authorization import AuthorizationRequest
+from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
+from fjmcp.refusals import SCOPE_TOO_WIDE, OAuthRefusal
+from fjmcp.store.transactions import StoreDown
+from fjmcp.store.vault import Ring
+from fjmcp.testing import FORGE_URL, PUBLIC_URL, now
+from tests.broker.desk import ADA, CHALLENGE, REDIRECT, Desk
+
+
+@define
+class Credentials:
+    """Whoever comes back is Ada, unless the test wants it otherwise."""
+
+    desk: Desk
+    answer: SignedIn | OAuthRefusal
+    then_down: bool = False
+    verifiers: list[str] = field(factory=list)
+
+    async def exchange(self, signin: Digest, code: str, verifier: str) -> SignedIn | OAuthRefusal:
+        self.verifiers.append(verifier)
+        self.desk.memory.fail_all(self.then_down)
+        return self.answer
+
+
+class SignInsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.desk = Desk()
+        self.credentials = Credentials(self.desk, SignedIn(ADA, "ada"))
+        self.browser = mint(Kind.BROWSER)
+        self.signins = self.make(self.desk.ring)
+        self.signin = now(
+            self.signins.begin(
+                AuthorizationRequest(
+                    "fj-one", REDIRECT, "the-state", CHALLENGE, "forge:read", f"{PUBLIC_URL}/mcp"
+                ),
+                self.browser,
+            )
+        )
+
+    def make(self, ring: Ring) -> SignIns:
+        nothing: Any = None
+        forge = Forge(
+            http=nothing,
+            url=FORGE_URL,
+            client_id="c",
+            client_secret="s",
+            callback_url=f"{PUBLIC_URL}/oauth/callback",
+            scopes="read:user",
+            clock=self.desk.clock,
+        )
+        credentials: Any = self.credentials
+        return SignIns(
+            self.desk.store, ring, forge, credentials, Endpoints(PUBLIC_URL), self.desk.clock
+        )
+
+    def consent(self) -> ToForge:
+        onward = now(self.signins.consent(self.signin, self.browser))
+        assert isinstance(onward, ToForge), onward
+        return onward
+
+    def back(self, state: TokenText) -> FromForge:
+        return FromForge(state=state, held=state, code="forge-code", error=None, issuer=None)
+
+    def come_back(self, onward: ToForge) -> dict[str, str]:
+        url = now(self.signins.come_back(self.back(onward.state)))
+        assert isinstance(url, str), url
+        return dict(parse_qsl(urlsplit(url).query))
+
+    def test_verifier(self) -> None:
+        """The exchange gets the verifier of the challenge that Forgejo was shown."""
+        onward = self.consent()
+        self.assertIn("code", self.come_back(onward))
+        (verifier,) = self.credentials.verifiers
+        shown = dict(parse_qsl(urlsplit(onward.url).query))["code_challenge"]
+        self.assertEqual(challenge(TokenText(verifier)), shown)
+
+    def test_refused(self) -> None:
+        """What the exchange refuses, the client hears."""
+        self.credentials.answer = SCOPE_TOO_WIDE
+        self.assertEqual(self.come_back(self.consent())["error"], "access_denied")
+        self.assertEqual(self.desk.rows("SELECT * FROM signins"), [])
+        self.assertEqual(self.desk.rows("SELECT * FROM codes"), [])
+
+    def test_store_fails_after(self) -> None:
+        """A store that fails when the state is spent is the client's to hear, with state and
+        iss: this browser could not try again."""
+        for answer in (SignedIn(ADA, "ada"), SCOPE_TOO_WIDE):
+            self.setUp()
+            self.credentials.answer = answer
+            self.credentials.then_down = True
+            said = self.come_back(self.consent())
+            self.assertEqual(said["error"], "temporarily_unavailable")
+            self.assertEqual((said["state"], said["iss"]), ("the-state", PUBLIC_URL))
+
+    def test_store_fails_before(self) -> None:
+        """A store that fails before spends nothing: the same callback works after."""
+        onward = self.consent()
+        self.desk.memory.fail_all()
+        with self.assertRaises(StoreDown):
+            now(self.signins.come_back(self.back(onward.state)))
+        self.desk.memory.fail_all(False)
+        self.assertIn("code", self.come_back(onward))
+
+    def test_lost_key(self) -> None:
+        """A sign-in whose key was lost meanwhile ends at the client, with an error."""
+        onward = self.consent()
+        self.signins = self.make(Ring.generate())
+        self.assertEqual(self.come_back(onward)["error"], "server_error")
+        self.assertEqual(self.credentials.verifiers, [])
+
+    def test_digests_only(self) -> None:
+        """Neither of the secrets that bind a sign-in stands in the store, nor the verifier."""
+        onward = self.consent()
+        dump = "\n".join(self.desk.memory.lanes[0].connection.iterdump())
+        self.come_back(onward)
+        for secret in (self.signin, self.browser, onward.state):
+            self.assertNotIn(secret.text, dump)
+            self.assertNotIn(secret.text.encode().hex().upper(), dump.upper())
+            self.assertIn(digest(secret).value.hex().upper(), dump.upper())
+        (verifier,) = self.credentials.verifiers
+        self.assertNotIn(verifier.encode().hex().upper(), dump.upper())
+
+    def test_no_text_in_reprs(self) -> None:
+        """What goes to Forgejo and comes back can be printed without telling state or code."""
+        onward = self.consent()
+        back = self.back(onward.state)
+        for printed in (repr(onward), repr(back)):
+            self.assertNotIn(onward.state.text, printed)
+            self.assertNotIn("forge-code", printed)
