@@ -70,7 +70,7 @@ def step(free_at: float, rate: Rate, now: float) -> tuple[float, float]:
 
 
 @define(eq=False)
-class Meter:
+class Tally:
     """What is remembered of those who knocked, at most so many."""
 
     _most: int
@@ -104,7 +104,7 @@ class Door(Enum):
 class _Share:
     """One name under which a request counts."""
 
-    meter: Meter
+    tally: Tally
     name: str
     rate: Rate
     refusal: OAuthRefusal
@@ -121,11 +121,11 @@ class Rates:
     log = Logger()
     _addresses: Addresses
     _clock: IReactorTime
-    _blocks: Meter = field(factory=lambda: Meter(limits.METERED), init=False)
-    _clients: Meter = field(factory=lambda: Meter(limits.METERED), init=False)
-    _grants: Meter = field(factory=lambda: Meter(limits.METERED), init=False)
-    _doors: Meter = field(factory=lambda: Meter(len(Door)), init=False)
-    _told: Meter = field(factory=lambda: Meter(limits.METERED), init=False)
+    _blocks: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
+    _clients: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
+    _grants: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
+    _doors: Tally = field(factory=lambda: Tally(len(Door)), init=False)
+    _told: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
 
     def at(
         self, door: Door, respond: Callable[[SiteRequest], Awaitable[T]]
@@ -167,12 +167,12 @@ class Rates:
     def _refusal(self, door: Door, shares: list[_Share]) -> OAuthRefusal | None:
         now = self._clock.seconds()
         for share in shares:
-            wait = share.meter.wait(share.name, share.rate, now)
+            wait = share.tally.wait(share.name, share.rate, now)
             if wait > 0:
                 self._tell(door, share, now)
                 return evolve(share.refusal, retry_after=math.ceil(wait))
         for share in shares:
-            share.meter.count(share.name, share.rate, now)
+            share.tally.count(share.name, share.rate, now)
         return None
 
     def _tell(self, door: Door, share: _Share, now: float) -> None:

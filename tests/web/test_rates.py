@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.testing import App, Visit, Visitor, WholeBroker, now, walk
 from fjmcp.web.addresses import Proxies
-from fjmcp.web.rates import Door, Meter, Rate, step
+from fjmcp.web.rates import Door, Rate, Tally, step
 
 RATE = Rate(5, 10.0)
 FLOODER = "203.0.113.66"
@@ -73,20 +73,20 @@ class StepTests(SynchronousTestCase):
 class MeterTests(SynchronousTestCase):
     def test_bounded(self) -> None:
         """However many come, so many are remembered, and the last ones are."""
-        meter = Meter(100)
+        tally = Tally(100)
         for number in range(1000):
-            meter.count(f"sender {number}", Rate(1, 10.0), 0.0)
-        self.assertEqual(len(meter), 100)
-        self.assertEqual(meter.wait("sender 0", Rate(1, 10.0), 0.0), 0.0)
-        self.assertEqual(meter.wait("sender 999", Rate(1, 10.0), 0.0), 10.0)
+            tally.count(f"sender {number}", Rate(1, 10.0), 0.0)
+        self.assertEqual(len(tally), 100)
+        self.assertEqual(tally.wait("sender 0", Rate(1, 10.0), 0.0), 0.0)
+        self.assertEqual(tally.wait("sender 999", Rate(1, 10.0), 0.0), 10.0)
 
     def test_busy_stay(self) -> None:
         """Who goes on knocking is not forgotten for others who knock once."""
-        meter = Meter(10)
+        tally = Tally(10)
         for number in range(100):
-            meter.count("flooder", RATE, 0.0)
-            meter.count(f"passer-by {number}", RATE, 0.0)
-        self.assertGreater(meter.wait("flooder", RATE, 0.0), 0)
+            tally.count("flooder", RATE, 0.0)
+            tally.count(f"passer-by {number}", RATE, 0.0)
+        self.assertGreater(tally.wait("flooder", RATE, 0.0), 0)
 
 
 class NumberTests(SynchronousTestCase):
