@@ -40,6 +40,7 @@ class Callers:
 
     _store: Store
     _clock: IReactorTime
+    _most: int = limits.CALLERS
     _seen: OrderedDict[bytes, Caller] = field(factory=OrderedDict, init=False)
     _forgets: int = field(default=0, init=False)
 
@@ -89,7 +90,7 @@ class Callers:
             expires_at=bearer.expires_at,
         )
         self._seen[key.value] = caller
-        while len(self._seen) > limits.CALLERS:
+        while len(self._seen) > self._most:
             self._seen.popitem(last=False)
         return caller
 

@@ -28,13 +28,14 @@ from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCOUNT_DEAD,
     CODE_MISSING,
+    REFRESH_REUSED,
     REFRESH_TOKEN_MISSING,
     RESOURCE_FOREIGN,
     OAuthRefusal,
 )
 from fjmcp.store.queries import accounts, grants
 from fjmcp.store.transactions import Cursor, Store
-from fjmcp.store.vault import Ring
+from fjmcp.store.vault import Ring, Unsealable
 
 
 @frozen
@@ -185,7 +186,11 @@ class Issuer:
         if isinstance(widened, OAuthRefusal):
             return widened, []
         if isinstance(verdict, rules.Replay):
-            return self._open(row.token, verdict.successor), []
+            try:
+                return self._open(row.token, verdict.successor), []
+            except Unsealable:
+                # Its key is lost, so there is as little to replay as after the grace.
+                return self._no(cursor, rules.EndGrant(grant.grant_id, REFRESH_REUSED), now)
         grants.touch(cursor, grant.grant_id, now)
         life = grant.created_at + limits.GRANT_LIFE
         issued = self._mint(cursor, client, grant.grant_id, granted, row.token, life, now)

@@ -38,7 +38,7 @@ from fjmcp.refusals import (
 from fjmcp.store.queries import grants, signins
 from fjmcp.store.queries.signins import SignIn
 from fjmcp.store.transactions import Cursor, Store, StoreDown
-from fjmcp.store.vault import Ring
+from fjmcp.store.vault import Ring, Unsealable
 
 
 @frozen
@@ -145,7 +145,12 @@ class SignIns:
         return None
 
     async def _connect(self, row: SignIn, sealed: bytes, code: str) -> str:
-        verifier = self._ring.open(sealed, signins.bound_verifier(row.signin)).decode()
+        try:
+            verifier = self._ring.open(sealed, signins.bound_verifier(row.signin)).decode()
+        except Unsealable:
+            self.log.critical("a sign-in does not open: its key is lost", client=row.client_id)
+            await self._store.write(signins.finish, row.signin)
+            return self._back(row, UPSTREAM_FAILED)
         person = await self._credentials.exchange(row.signin, code, verifier)
         if isinstance(person, OAuthRefusal):
             await self._store.write(signins.finish, row.signin)
