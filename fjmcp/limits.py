@@ -321,6 +321,57 @@ RETRY_AFTER: Final = 5
 STORE_BUSY: Final = 5.0
 """Wait so long for another process (the operator's tool) to end its write."""
 
+# --- upkeep ---------------------------------------------------------------------
+
+REAP: Final = 30.0
+"""Between two looks for idle children (the original's sweep)."""
+
+SESSION_IDLE: Final = 15 * 60.0
+"""A child that nobody used for so long goes; its sessions stay (the original's)."""
+
+ROTATE: Final = 60.0
+"""Between two looks for credentials that end soon (the original's sweep)."""
+
+EXPIRE: Final = 10 * 60.0
+"""Between two looks for rows that nobody will need."""
+
+EXPIRED_GRANTS: Final = 200
+"""Grants that one look for the expired ends; the rest have time till the next."""
+
+FLUSH: Final = 60.0
+"""Between two writes of when sessions were last used: what a crash may forget."""
+
+UPKEEP: Final = 15 * 60.0
+"""A job that takes so long hangs."""
+
+KEY_WATCH: Final = 2.0
+"""Between two looks at the key file of a daemon that runs."""
+
+KEY_POLL: Final = 0.25
+"""Between two looks whether the daemon has taken a key in."""
+
+KEY_PATIENCE: Final = 30.0
+"""Of `fjmcp keys rotate` with a daemon that may be starting, or be in the
+middle of something."""
+
+KEY_SETTLE: Final = PAIR_KEEP + 60.0
+"""After a daemon seals with another key, until nothing that it sealed with the
+one before can still be on its way to the store."""
+
+RESEAL_BATCH: Final = 100
+"""Rows that one transaction of a rotation seals anew: some 10 ms, in which the
+daemon's writes wait."""
+
+RESEAL_PAUSE: Final = 0.01
+"""Between two such transactions, for the daemon's own."""
+
+RESEAL_PASSES: Final = 3
+"""Over the whole store; a row that was on its way during one is met by the next."""
+
+STORE_RETRIES: Final = 10
+"""Of a transaction of the operator's tool that finds the store locked; each
+waits for `STORE_BUSY` by itself."""
+
 # --- the daemon's own bounds --------------------------------------------------
 
 CALLERS: Final = 20_000
@@ -332,6 +383,13 @@ CONNECTION_IDLE: Final = 120.0
 LINGER: Final = 2.0
 """A connection whose request was refused unread is read on so long, so that
 the refusal arrives before the reset."""
+
+METRIC_LABELS: Final = 100
+"""Values of one label of a metric; each is a time series that Prometheus keeps.
+What we name ourselves is far below, so that past it something went wrong."""
+
+PULSE: Final = 1.0
+"""Between two looks at how late the reactor is."""
 
 NOTIFY: Final = 1.0
 """To hand systemd a datagram; its socket is read at once unless it is in trouble."""

@@ -43,6 +43,28 @@ class Opening:
         parts = [self.revision, self.capabilities.decode(), self.log_level]
         return sha256(_canonical([*parts, *sorted(self.subscriptions)])).hexdigest()
 
+    def to_json(self) -> str:
+        """For the store; `from_json` reads it back."""
+        return _canonical(
+            {
+                "revision": self.revision,
+                "capabilities": self.capabilities.decode(),
+                "log_level": self.log_level,
+                "subscriptions": sorted(self.subscriptions),
+            }
+        ).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Opening:
+        """What `to_json` wrote.  Members that this version does not know are passed over."""
+        stored: dict[str, Any] = msgspec.json.decode(text)
+        return cls(
+            revision=stored["revision"],
+            capabilities=stored["capabilities"].encode(),
+            log_level=stored.get("log_level"),
+            subscriptions=frozenset(stored.get("subscriptions", ())),
+        )
+
     def asks(self) -> bool:
         """Whether a child may ask this client something."""
         declared = msgspec.json.decode(self.capabilities)
