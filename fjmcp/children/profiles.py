@@ -51,9 +51,13 @@ GITEA_MCP: Final = ChildKind(
     token_variable="GITEA_TOKEN",
     user_agent_variable=None,
     profile=Profile(never_asks=True, never_logs=True),
-    constants=(("FASTMCP_SHOW_CLI_BANNER", "false"),),
+    constants=(
+        ("FASTMCP_SHOW_CLI_BANNER", "false"),
+        ("FASTMCP_CHECK_FOR_UPDATES", "off"),
+    ),
 )
-"""gitea-mcp of PyPI (werebear73), on FastMCP."""
+"""gitea-mcp of PyPI (werebear73), on FastMCP, which else asks the network for
+updates of itself at each start."""
 
 OTHER: Final = ChildKind(
     name="other",
