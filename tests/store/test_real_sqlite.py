@@ -19,6 +19,7 @@ from fjmcp.store.migrating import Script, ours
 from fjmcp.store.queries import clients
 from fjmcp.store.transactions import Cursor, Store, StoreDown, StoreUnusable, open_sqlite
 from tests.store.contract import SharedContract, StoreContract, add, grants
+from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
 
 WRITER = """
 import sys, time
@@ -79,6 +80,10 @@ class SqliteTestCase(TestCase):
 
 class SqliteStoreTests(SqliteTestCase, StoreContract, SharedContract):
     """The contract, on a file."""
+
+
+class SqliteGrantsTests(SqliteTestCase, GrantsContract, SignInsContract, IssuerContract):
+    """The contract of the rows of OAuth, on a file."""
 
 
 class LastsTests(SqliteTestCase):

@@ -1,0 +1,80 @@
+"""The rows of sign-ins, codes, grants and tokens, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from fjmcp.oauth.tokens import Digest
+from fjmcp.store.queries import grants
+from fjmcp.store.transactions import Cursor, Store
+from fjmcp.testing import memory_store, now
+from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
+
+
+class InMemory(SynchronousTestCase):
+    def open_store(self) -> Store:
+        return memory_store()
+
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        self.successResultOf(Deferred.fromCoroutine(work))
+
+
+class GrantsTests(InMemory, GrantsContract):
+    """The contract, in memory."""
+
+
+class SignInsTests(InMemory, SignInsContract):
+    """The contract, in memory."""
+
+
+class IssuerTests(InMemory, IssuerContract):
+    """The contract, in memory."""
+
+
+class Watch:
+    """A cursor that asks SQLite how it would run each statement."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.plans: list[str] = []
+
+    def many(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        plan = self.cursor.many(f"EXPLAIN QUERY PLAN {sql}", *params)
+        self.plans += [f"{row[3]}: {sql}" for row in plan]
+        return []
+
+    def one(self, sql: str, *params: object) -> tuple[Any, ...] | None:
+        self.many(sql, *params)
+        return None
+
+    def execute(self, sql: str, *params: object) -> None:
+        self.many(sql, *params)
+
+
+class PlanTests(InMemory):
+    def test_no_scans(self) -> None:
+        """What each refresh and each look-up asks is found by index, however long the tables."""
+        token = Digest(b"t")
+
+        def ask(cursor: Cursor) -> list[str]:
+            watch = Watch(cursor)
+            grants.bearer(watch, token)
+            grants.code(watch, token)
+            grants.refresh_token(watch, token)
+            grants.successor_used(watch, token)
+            grants.grant(watch, "g")
+            grants.touch(watch, "g", 0.0)
+            grants.use_refresh_token(watch, token, token, b"", 0.0)
+            grants.forget_graces(watch, 0.0)
+            grants.end(watch, "g", "r", 0.0)
+            grants.live_of_account(watch, 7)
+            grants.add_access_token(watch, token, "g", 0.0, 0.0)
+            return watch.plans
+
+        plans = now(memory_store().read(ask))
+        self.assertGreater(len(plans), 10)
+        self.assertEqual([plan for plan in plans if plan.startswith("SCAN")], [])
