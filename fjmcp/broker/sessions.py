@@ -4,7 +4,11 @@ Sessions: the `Mcp-Session-Id` of revisions up to 2025-11-25.
 A session belongs to an account and a client, not to a token or a grant
 (design D4).  It holds no child: it knows the opening with which one is found
 or started, and what its client was told, which a successor must keep.
-Ids are kept only as digests.
+
+It is a row from its first request after `initialize` on, so it outlives its
+child, this process and its upgrade (design D2); an id that is never used
+again costs no row.  What is here in memory is a copy, and when it was last
+used.  Ids are kept only as digests.
 """
 
 from __future__ import annotations
@@ -12,20 +16,25 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from fjmcp import limits
-from fjmcp.mcp.opening import PLAIN, Opened, Opening, compatible
+from fjmcp.broker.callers import Caller
+from fjmcp.mcp.opening import PLAIN, Opened, Opening, compatible, read_result
 from fjmcp.refusals import (
     OTHER_ACCOUNTS_SESSION,
     OTHER_CLIENTS_SESSION,
     UNKNOWN_SESSION,
     McpRefusal,
 )
+from fjmcp.store.queries import sessions
+from fjmcp.store.queries.sessions import SessionRow
+from fjmcp.store.transactions import Cursor, Store, StoreDown
 
 _ID_BYTES: Final = 24
 """192 bits, URL-safe: visible ASCII, as the specification wants it."""
@@ -42,15 +51,20 @@ class Session:
     :ivar opening: what a child of it is told first.
     :ivar opened: what its client was answered.
     :ivar used_at: epoch seconds.
+    :ivar digest: of its id.
+    :ivar kept: whether its row says what it says.
     :ivar grant_id: the grant that it was last used under.
     :ivar unheard: notifications that its client is to hear on its next stream.
     """
 
+    digest: bytes
     account_id: int
     client_id: str
     opening: Opening
     opened: Opened
+    created_at: float
     used_at: float
+    kept: bool = False
     grant_id: str = field(default="", init=False)
     _build: tuple[str, str] = field(init=False)
 
@@ -59,6 +73,35 @@ class Session:
         return _build(self.opened)
 
     unheard: set[str] = field(factory=set, init=False)
+
+    @classmethod
+    def of_row(cls, row: SessionRow) -> Session | None:
+        """The session that a row keeps; None if it holds what is no answer to `initialize`."""
+        opened = read_result(row.told)
+        if opened is None:
+            return None
+        return cls(
+            row.digest,
+            row.account_id,
+            row.client_id,
+            row.opening,
+            opened,
+            row.created_at,
+            row.used_at,
+            kept=True,
+        )
+
+    def row(self) -> SessionRow:
+        """What is kept of it."""
+        return SessionRow(
+            self.digest,
+            self.account_id,
+            self.client_id,
+            self.opening,
+            self.opened.result,
+            self.created_at,
+            self.used_at,
+        )
 
     @property
     def revision(self) -> str:
@@ -96,44 +139,48 @@ class Sessions:
     The sessions of this process.
 
     :ivar unknown: what an id that is none gets; an operator may choose 410.
-    :ivar on_end: told of each session that is no more.
+    :ivar on_end: told of each session that this process holds no longer.
     """
 
+    log = Logger()
+    _store: Store
     _clock: IReactorTime
     unknown: McpRefusal = UNKNOWN_SESSION
     on_end: Callable[[Session], None] = field(default=lambda session: None, init=False)
     _groups: dict[tuple[int, str], _Group] = field(factory=dict, init=False)
     _by_digest: dict[bytes, Session] = field(factory=dict, init=False)
     _by_grant: dict[str, set[Session]] = field(factory=dict, init=False)
+    _used: dict[bytes, float] = field(factory=dict, init=False)
+    """When sessions were last used, where their rows do not say so yet."""
+    _forgets: int = field(default=0, init=False)
 
     def __len__(self) -> int:
         return len(self._by_digest)
 
-    def open(self, account_id: int, client_id: str, opening: Opening, opened: Opened) -> str:
+    def open(self, caller: Caller, opening: Opening, opened: Opened) -> str:
         """
         A session begins; its id, which only the client knows.
 
         The longest unused one of the account and client makes room.
         """
         id = secrets.token_urlsafe(_ID_BYTES)
-        digest = _digest(id)
         now = self._clock.seconds()
-        session = Session(account_id, client_id, opening, opened, now)
-        group = self._groups.setdefault((account_id, client_id), OrderedDict())
-        group[digest] = self._by_digest[digest] = session
-        while len(group) > limits.SESSIONS_PER_CONNECTION or _over(next(iter(group.values())), now):
-            self._remove(next(iter(group)))
+        account, client = caller.account_id, caller.client_id
+        session = Session(_digest(id), account, client, opening, opened, now, now)
+        self._hold(session)
+        self.note(session, caller.grant_id)
         return id
 
-    def find(self, id: str, account_id: int, client_id: str) -> Session | McpRefusal:
+    async def find(self, id: str, account_id: int, client_id: str) -> Session | McpRefusal:
         """
         The session with this id, if it is this account's and client's.
 
         Whose it is otherwise is told only in so far as design D4 says: 403 to
         another account, 404 to another client.
+
+        :raises StoreDown: it is not in memory and the store cannot be read.
         """
-        digest = _digest(id)
-        session = self._by_digest.get(digest)
+        session = await self._look_up(_digest(id))
         now = self._clock.seconds()
         if session is None:
             return self.unknown
@@ -142,18 +189,65 @@ class Sessions:
         if session.client_id != client_id:
             return OTHER_CLIENTS_SESSION
         if _over(session, now):
-            self._remove(digest)
+            self._remove(session.digest)
             return self.unknown
         session.used_at = now
-        self._groups[(account_id, client_id)].move_to_end(digest)
+        self._groups[(account_id, client_id)].move_to_end(session.digest)
+        if session.kept:
+            self._used[session.digest] = now
+        else:
+            await self.keep(session)
         return session
 
-    def forget(self, id: str, account_id: int, client_id: str) -> Session | McpRefusal:
-        """End a session, as its client asks; what `find` refuses stays."""
-        session = self.find(id, account_id, client_id)
+    async def keep(self, session: Session) -> None:
+        """Let the row say what the session says; while the store is down, memory must do."""
+        session.kept = True
+        used, self._used = self._used, {}
+        try:
+            made_room = await self._store.write(_keep, session.row(), used)
+        except StoreDown as down:
+            session.kept = False
+            self._used = {**used, **self._used}
+            self.log.warn("session is not kept yet", error=str(down))
+            return
+        for digest in made_room:
+            if digest in self._by_digest:
+                self._remove(digest)
+
+    async def forget(self, id: str, account_id: int, client_id: str) -> Session | McpRefusal:
+        """
+        End a session, as its client asks; what `find` refuses stays.
+
+        :raises StoreDown: it may come back after a restart.
+        """
+        session = await self.find(id, account_id, client_id)
         if isinstance(session, Session):
-            self._remove(_digest(id))
+            if session.digest in self._by_digest:
+                self._remove(session.digest)
+            self._forgets += 1
+            await self._store.write(sessions.forget, session.digest)
         return session
+
+    async def flush(self) -> None:
+        """Write down when sessions were last used."""
+        used, self._used = self._used, {}
+        if not used:
+            return
+        try:
+            await self._store.write(sessions.touch, used)
+        except StoreDown:
+            self._used = {**used, **self._used}
+            raise
+
+    async def expire(self) -> None:
+        """Drop the sessions that nobody used for `limits.SESSION_LIFE`."""
+        await self.flush()
+        now = self._clock.seconds()
+        for session in [each for each in self._by_digest.values() if _over(each, now)]:
+            self._remove(session.digest)
+        dropped = await self._store.write(sessions.expire, now)
+        if dropped:
+            self.log.info("sessions dropped that nobody used", count=dropped)
 
     def note(self, session: Session, grant_id: str) -> None:
         """A session is used under this grant, as it may be under another after a sign-in."""
@@ -174,6 +268,34 @@ class Sessions:
         group = self._groups.get((account_id, client_id))
         return next(reversed(group.values())).opening if group else PLAIN
 
+    async def _look_up(self, digest: bytes) -> Session | None:
+        session = self._by_digest.get(digest)
+        if session is not None:
+            return session
+        forgets = self._forgets
+        row = await self._store.read(sessions.find, digest)
+        # Another request may have brought it here meanwhile, or ended it.
+        session = self._by_digest.get(digest)
+        if session is not None or row is None:
+            return session
+        if forgets != self._forgets:
+            return await self._look_up(digest)
+        session = Session.of_row(row)
+        if session is not None:
+            self._hold(session)
+            self.log.debug("session taken up again", account=session.account_id)
+        return session
+
+    def _hold(self, session: Session) -> None:
+        group = self._groups.setdefault((session.account_id, session.client_id), OrderedDict())
+        group[session.digest] = self._by_digest[session.digest] = session
+        now = self._clock.seconds()
+        while len(group) > limits.SESSIONS_PER_CONNECTION or _over(next(iter(group.values())), now):
+            oldest = next(iter(group))
+            if oldest == session.digest:
+                break
+            self._remove(oldest)
+
     def _remove(self, digest: bytes) -> None:
         session = self._by_digest.pop(digest)
         key = (session.account_id, session.client_id)
@@ -189,6 +311,12 @@ class Sessions:
         used.discard(session)
         if not used:
             self._by_grant.pop(session.grant_id, None)
+
+
+def _keep(cursor: Cursor, row: SessionRow, used: Mapping[bytes, float]) -> list[bytes]:
+    # First: which of them make room depends on it.
+    sessions.touch(cursor, used)
+    return sessions.keep(cursor, row)
 
 
 def _over(session: Session, now: float) -> bool:

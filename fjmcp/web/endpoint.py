@@ -142,7 +142,7 @@ class Endpoint:
     async def _answer(
         self, request: SiteRequest, caller: Caller, form: Form, message: wire.Message
     ) -> bytes | McpRefusal | None:
-        session = self._session(request, caller, message)
+        session = await self._session(request, caller, message)
         if isinstance(session, McpRefusal):
             return session
         told = session.revision if session else None
@@ -152,8 +152,7 @@ class Endpoint:
         said = _Said(request, caller, session, form)
         if isinstance(message, wire.Request):
             return await self._serve(said, message)
-        if not isinstance(revision, revisions.Dropped):
-            self._take(said, message)
+        self._take(said, message)
         request.setResponseCode(202)
         return b""
 
@@ -166,7 +165,7 @@ class Endpoint:
         if name is None:
             request.setHeader(b"allow", b"POST, DELETE")
             return NO_STREAM
-        session = self._find(name, caller)
+        session = await self._find(name, caller)
         if isinstance(session, McpRefusal):
             return session
         if not revisions.known(header(request, REVISION)):
@@ -185,7 +184,7 @@ class Endpoint:
             return SESSION_REQUIRED
         if not revisions.known(header(request, REVISION)):
             return UNKNOWN_REVISION
-        session = self._sessions.forget(name, caller.account_id, caller.client_id)
+        session = await self._sessions.forget(name, caller.account_id, caller.client_id)
         if isinstance(session, McpRefusal):
             return session
         self.log.info("session ended", reason="deleted", grant=caller.grant_id)
@@ -194,7 +193,7 @@ class Endpoint:
 
     # --- what a message is about --------------------------------------------------
 
-    def _session(
+    async def _session(
         self, request: SiteRequest, caller: Caller, message: wire.Message
     ) -> Session | McpRefusal | None:
         name = header(request, SESSION)
@@ -203,16 +202,20 @@ class Endpoint:
             return None
         if name is None:
             return SESSION_REQUIRED if self.require_session_id else None
-        return self._find(name, caller)
+        return await self._find(name, caller)
 
-    def _find(self, name: str, caller: Caller) -> Session | McpRefusal:
-        session = self._sessions.find(name, caller.account_id, caller.client_id)
+    async def _find(self, name: str, caller: Caller) -> Session | McpRefusal:
+        session = await self._sessions.find(name, caller.account_id, caller.client_id)
         if isinstance(session, Session):
             self._sessions.note(session, caller.grant_id)
         return session
 
     def _take(self, said: _Said, message: wire.Notice | wire.Reply) -> None:
-        """A notice, or an answer to a child's question: there is nothing to answer."""
+        """
+        A notice, or an answer to a child's question: there is nothing to answer.
+
+        Without a session, as a modern one is, it goes nowhere.
+        """
         if said.session is None or not isinstance(message, wire.Notice):
             return
         if message.method != CANCELLED:
@@ -242,14 +245,15 @@ class Endpoint:
         opened = await self._pool.opened_for(caller, asked)
         if isinstance(opened, McpRefusal):
             return opened
-        name = self._sessions.open(caller.account_id, caller.client_id, asked, opened)
-        self._find(name, caller)
+        name = self._sessions.open(caller, asked, opened)
         said.request.setHeader(SESSION, name.encode("ascii"))
         return self._give(said, wire.encode_reply(message.id, result=opened.result))
 
     # --- a call -----------------------------------------------------------------------
 
     async def _call(self, said: _Said, message: wire.Request) -> McpRefusal | None:
+        # A client that leaves while there is no child yet cancels this coroutine;
+        # its call is not made then.
         answer = Answer(said.request, self._clock, said.form)
         link: Link | McpRefusal = CHILD_START_FAILED
         withdrawn = False
@@ -262,7 +266,7 @@ class Endpoint:
             if withdrawn:
                 return link
             answer.answered(wire.error_reply(message.id, link))
-        elif not answer.over:  # else the client left before the call was made
+        else:
             self._ask(said, message, link, answer)
         return None
 
@@ -277,7 +281,7 @@ class Endpoint:
             return link
         if not session.check_successor(link.opened):
             name = header(said.request, SESSION) or ""
-            self._sessions.forget(name, caller.account_id, caller.client_id)
+            await self._sessions.forget(name, caller.account_id, caller.client_id)
             self.log.info("session ended", reason="no successor", grant=caller.grant_id)
             return self._sessions.unknown
         if session.note_build(link.opened):

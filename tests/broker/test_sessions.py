@@ -3,33 +3,68 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits, refusals
+from fjmcp.broker.callers import Caller
 from fjmcp.broker.sessions import Session, Sessions
-from fjmcp.mcp.opening import PLAIN, Opened, Opening
+from fjmcp.mcp.opening import PLAIN, Opened, Opening, read_result
+from fjmcp.refusals import McpRefusal
+from fjmcp.store.transactions import StoreDown
+from fjmcp.testing import memory_store
 
-OPENED = Opened(b"{}", "2025-11-25", b'{"logging":{},"tools":{"listChanged":true}}', "fake", "1")
+T = TypeVar("T")
+
+TOLD = (
+    b'{"protocolVersion":"2025-11-25","capabilities":{"logging":{},"tools":{"listChanged":true}},'
+    b'"serverInfo":{"name":"fake","version":"1"}}'
+)
+OPENED = Opened(TOLD, "2025-11-25", b'{"logging":{},"tools":{"listChanged":true}}', "fake", "1")
 
 
-class SessionsTests(SynchronousTestCase):
-    """Ids and whose they are."""
+class _Case(SynchronousTestCase):
+    """Sessions on a store in memory."""
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.sessions = Sessions(self.clock)
+        self.store = memory_store()
+        self.sessions = Sessions(self.store, self.clock)
 
-    def open(self, account: int = 1, client: str = "c") -> str:
-        return self.sessions.open(account, client, PLAIN, OPENED)
+    def open(
+        self, account: int = 1, client: str = "c", opening: Opening = PLAIN, grant: str = "g"
+    ) -> str:
+        caller = Caller(grant, account, client, "alice", "", 0.0)
+        return self.sessions.open(caller, opening, OPENED)
+
+    def find(self, id: str, account: int = 1, client: str = "c") -> Session | McpRefusal:
+        return self.wait(self.sessions.find(id, account, client))
+
+    def forget(self, id: str, account: int = 1, client: str = "c") -> Session | McpRefusal:
+        return self.wait(self.sessions.forget(id, account, client))
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        result: T = self.successResultOf(Deferred.fromCoroutine(work))
+        return result
 
     def found(self, id: str, account: int = 1, client: str = "c") -> Session:
-        session = self.sessions.find(id, account, client)
+        session = self.find(id, account, client)
         assert isinstance(session, Session)
         return session
+
+    def restart(self) -> None:
+        """Another process on the same store."""
+        self.sessions = Sessions(self.store, self.clock)
+
+
+class SessionsTests(_Case):
+    """Ids and whose they are."""
 
     def test_opened_and_found(self) -> None:
         """An id leads to what the session was opened with, again and again."""
@@ -50,36 +85,36 @@ class SessionsTests(SynchronousTestCase):
     def test_others(self) -> None:
         """Another client is told that there is none, another account that it is not its own."""
         id = self.open()
-        self.assertIs(self.sessions.find(id, 1, "other"), refusals.OTHER_CLIENTS_SESSION)
-        self.assertIs(self.sessions.find(id, 2, "c"), refusals.OTHER_ACCOUNTS_SESSION)
-        self.assertIs(self.sessions.forget(id, 2, "c"), refusals.OTHER_ACCOUNTS_SESSION)
-        self.assertIs(self.sessions.forget(id, 1, "other"), refusals.OTHER_CLIENTS_SESSION)
+        self.assertIs(self.find(id, 1, "other"), refusals.OTHER_CLIENTS_SESSION)
+        self.assertIs(self.find(id, 2, "c"), refusals.OTHER_ACCOUNTS_SESSION)
+        self.assertIs(self.forget(id, 2, "c"), refusals.OTHER_ACCOUNTS_SESSION)
+        self.assertIs(self.forget(id, 1, "other"), refusals.OTHER_CLIENTS_SESSION)
         self.found(id)
 
     def test_unknown(self) -> None:
         """An id that is none gets 404, or what the operator chose."""
-        self.assertIs(self.sessions.find("nobody", 1, "c"), refusals.UNKNOWN_SESSION)
-        gone = Sessions(self.clock, refusals.GONE_SESSION)
-        self.assertIs(gone.find("nobody", 1, "c"), refusals.GONE_SESSION)
+        self.assertIs(self.find("nobody", 1, "c"), refusals.UNKNOWN_SESSION)
+        gone = Sessions(self.store, self.clock, refusals.GONE_SESSION)
+        self.assertIs(self.wait(gone.find("nobody", 1, "c")), refusals.GONE_SESSION)
 
     @given(st.text())
     def test_any_text(self, id: str) -> None:
         """Whatever a client sends as an id is looked up without a fault."""
-        self.assertIs(self.sessions.find(id, 1, "c"), refusals.UNKNOWN_SESSION)
+        self.assertIs(self.find(id, 1, "c"), refusals.UNKNOWN_SESSION)
 
     def test_surrogates(self) -> None:
         """Even what is no Unicode text."""
-        self.assertIs(self.sessions.find("\ud800" * 9, 1, "c"), refusals.UNKNOWN_SESSION)
+        self.assertIs(self.find("\ud800" * 9, 1, "c"), refusals.UNKNOWN_SESSION)
 
     def test_longer_id(self) -> None:
         """An id with something behind it is another one."""
-        self.assertIs(self.sessions.find(self.open() + "x" * 200, 1, "c"), refusals.UNKNOWN_SESSION)
+        self.assertIs(self.find(self.open() + "x" * 200, 1, "c"), refusals.UNKNOWN_SESSION)
 
     def test_forget(self) -> None:
         """A forgotten session is unknown, and forgotten once."""
         id = self.open()
-        self.assertIsInstance(self.sessions.forget(id, 1, "c"), Session)
-        self.assertIs(self.sessions.forget(id, 1, "c"), refusals.UNKNOWN_SESSION)
+        self.assertIsInstance(self.forget(id, 1, "c"), Session)
+        self.assertIs(self.forget(id, 1, "c"), refusals.UNKNOWN_SESSION)
         self.assertEqual(len(self.sessions), 0)
         self.assertEqual(self.sessions._groups, {})
 
@@ -90,7 +125,7 @@ class SessionsTests(SynchronousTestCase):
         self.found(ids[0])
         self.open()
         self.found(ids[0])
-        self.assertIs(self.sessions.find(ids[1], 1, "c"), refusals.UNKNOWN_SESSION)
+        self.assertIs(self.find(ids[1], 1, "c"), refusals.UNKNOWN_SESSION)
         self.found(ids[2])
         self.found(other, client="other")
         self.assertEqual(len(self.sessions), limits.SESSIONS_PER_CONNECTION + 1)
@@ -103,7 +138,7 @@ class SessionsTests(SynchronousTestCase):
         self.clock.advance(limits.SESSION_LIFE - 1)
         self.found(id)
         self.clock.advance(limits.SESSION_LIFE)
-        self.assertIs(self.sessions.find(id, 1, "c"), refusals.UNKNOWN_SESSION)
+        self.assertIs(self.find(id, 1, "c"), refusals.UNKNOWN_SESSION)
         self.assertEqual(len(self.sessions), 0)
 
     def test_expired_ones_are_forgotten(self) -> None:
@@ -118,7 +153,7 @@ class SessionsTests(SynchronousTestCase):
         """Without a session: the opening of the one used last, else a plain one."""
         self.assertIs(self.sessions.latest_opening(1, "c"), PLAIN)
         asked = Opening("2025-06-18", b'{"roots":{}}')
-        self.sessions.open(1, "c", asked, OPENED)
+        self.open(opening=asked)
         self.assertIs(self.sessions.latest_opening(1, "c"), asked)
         self.assertIs(self.sessions.latest_opening(1, "other"), PLAIN)
         self.assertIs(self.sessions.latest_opening(2, "c"), PLAIN)
@@ -132,3 +167,103 @@ class SessionsTests(SynchronousTestCase):
         self.assertTrue(session.check_successor(build))
         self.assertFalse(session.check_successor(less))
         self.assertFalse(session.check_successor(older))
+
+
+class DurableTests(_Case):
+    """Sessions outlive the process."""
+
+    def rows(self) -> int:
+        return self.wait(
+            self.store.read(lambda cursor: len(cursor.many("SELECT session FROM sessions")))
+        )
+
+    def test_told(self) -> None:
+        """What stands in these tests is what a child's answer is read as."""
+        self.assertEqual(read_result(TOLD), OPENED)
+
+    def test_goes_on_after_a_restart(self) -> None:
+        """A session that was used after its opening is found by another process, as it was."""
+        asked = Opening("2025-06-18", b'{"roots":{}}', "debug", frozenset({"forgejo://x"}))
+        id = self.open(opening=asked)
+        self.found(id)
+        self.restart()
+        session = self.found(id)
+        self.assertEqual((session.opening, session.opened), (asked, OPENED))
+        self.assertIs(self.find(id, 2), refusals.OTHER_ACCOUNTS_SESSION)
+        self.assertIs(self.find(id, 1, "other"), refusals.OTHER_CLIENTS_SESSION)
+
+    def test_whose_it_is_holds_after_a_restart(self) -> None:
+        """Nobody else can take up a session that this process has not seen."""
+        id = self.open()
+        self.found(id)
+        self.restart()
+        self.assertIs(self.find(id, 2), refusals.OTHER_ACCOUNTS_SESSION)
+        self.assertIs(self.forget(id, 1, "other"), refusals.OTHER_CLIENTS_SESSION)
+        self.found(id)
+
+    def test_never_used_costs_no_row(self) -> None:
+        """A session that is only opened, as hosted clients open one a call, leaves no row."""
+        for _ in range(5):
+            self.open()
+        self.assertEqual(self.rows(), 0)
+
+    def test_forgotten_stays_forgotten(self) -> None:
+        """A session that its client ended does not come back with the next process."""
+        id = self.open()
+        self.found(id)
+        self.forget(id)
+        self.restart()
+        self.assertIs(self.find(id), refusals.UNKNOWN_SESSION)
+        self.assertEqual(self.rows(), 0)
+
+    def test_rows_are_bounded(self) -> None:
+        """Of one account and client the longest unused rows make room, in every process."""
+        ids = []
+        for _ in range(limits.SESSIONS_PER_CONNECTION + 3):
+            self.clock.advance(1)
+            ids.append(self.open())
+            self.found(ids[-1])
+        self.assertEqual(self.rows(), limits.SESSIONS_PER_CONNECTION)
+        self.restart()
+        self.assertIs(self.find(ids[2]), refusals.UNKNOWN_SESSION)
+        self.found(ids[3])
+
+    def test_last_use_is_written(self) -> None:
+        """A flush writes when sessions were last used, so that the right ones expire."""
+        busy, idle = self.open(), self.open()
+        self.found(busy)
+        self.found(idle)
+        self.clock.advance(limits.SESSION_LIFE - 10)
+        self.found(busy)
+        self.wait(self.sessions.flush())
+        self.clock.advance(20)
+        self.restart()
+        self.wait(self.sessions.expire())
+        self.assertEqual(self.rows(), 1)
+        self.found(busy)
+        self.assertIs(self.find(idle), refusals.UNKNOWN_SESSION)
+
+    def test_store_down(self) -> None:
+        """While the store is down a session serves from memory, and is kept when it is up."""
+        id = self.open()
+        self.store.fail_all()
+        self.found(id)
+        self.assertFalse(self.found(id).kept)
+        self.failureResultOf(Deferred.fromCoroutine(self.sessions.find("x", 1, "c")), StoreDown)
+        self.store.fail_all(False)
+        self.found(id)
+        self.restart()
+        self.found(id)
+
+    def test_ended_while_it_is_looked_up(self) -> None:
+        """A session that is ended while its row is read does not come back."""
+        id = self.open()
+        self.found(id)
+        self.restart()
+        self.store.hold()
+        looking = Deferred.fromCoroutine(self.sessions.find(id, 1, "c"))
+        ending = Deferred.fromCoroutine(self.sessions.forget(id, 1, "c"))
+        self.store.release()
+        self.successResultOf(looking)
+        self.assertIsInstance(self.successResultOf(ending), Session)
+        self.assertIs(self.find(id), refusals.UNKNOWN_SESSION)

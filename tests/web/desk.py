@@ -78,10 +78,11 @@ class Desk:
     streams: Streams = field(init=False)
     pool: Pool[Any] = field(init=False)
     endings: Endings = field(init=False)
+    endpoint: Endpoint = field(init=False)
     site: Site = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.sessions = Sessions(self.reactor, self.unknown)
+        self.sessions = Sessions(self.store, self.reactor, self.unknown)
         self.streams = Streams(self.sessions, self.reactor)
         self.sessions.on_end = self.streams.close
         self.pool = Pool(
@@ -97,7 +98,7 @@ class Desk:
         self.endings = Endings(self.store, callers, self.reactor)
         self.endings.also_end(self.streams)
         self.endings.also_end(self.pool)
-        endpoint = Endpoint(
+        self.endpoint = Endpoint(
             gate=Gate(callers),
             sessions=self.sessions,
             pool=self.pool,
@@ -106,7 +107,7 @@ class Desk:
             clock=self.reactor,
             require_session_id=self.require_session_id,
         )
-        self.site = Site(Endpoints(PUBLIC), endpoint.routes(), self.reactor)
+        self.site = Site(Endpoints(PUBLIC), self.endpoint.routes(), self.reactor)
 
     def _command_for(self, key: Key) -> Command:
         return command_for(
