@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -37,18 +38,23 @@ from fjmcp.children.launch import Launcher, ToolMissing, confinement
 from fjmcp.children.profiles import Command, command_for
 from fjmcp.daemon.exits import stop_as_failed
 from fjmcp.daemon.hiding import hide
+from fjmcp.daemon.keywatch import KeyWatch
 from fjmcp.daemon.logs import Threshold
+from fjmcp.daemon.measured import MeasuredLane, MeasuredPeer
+from fjmcp.daemon.metrics import Metrics
+from fjmcp.daemon.pulse import Pulse
 from fjmcp.daemon.reloading import Configuration
 from fjmcp.daemon.settings import Gathered, Settings
 from fjmcp.daemon.systemd import Supervisor
-from fjmcp.daemon.version import VERSION
+from fjmcp.daemon.version import VERSION, build
 from fjmcp.forge.client import Forge, Troubled, forge_http
+from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.refusals import GONE_SESSION, UNKNOWN_SESSION, McpRefusal
 from fjmcp.store import keys
 from fjmcp.store.keys import KeysUnusable
 from fjmcp.store.transactions import Store, StoreDown, StoreUnusable, open_sqlite
-from fjmcp.store.vault import Ring
+from fjmcp.store.vault import Sealing, Vault
 from fjmcp.tasks import Tasks
 from fjmcp.web.addresses import Addresses
 from fjmcp.web.authorize import Authorize
@@ -58,6 +64,7 @@ from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.health import Health
 from fjmcp.web.rates import Rates
+from fjmcp.web.scrape import Scrape
 from fjmcp.web.site import Site
 from fjmcp.web.streams import Streams
 from fjmcp.web.token import Token
@@ -86,6 +93,14 @@ class Parts:
         self.mcp.require_session_id = settings.require_session_id
 
 
+@define
+class _CannotListen(Exception):
+    """An address cannot be had."""
+
+    where: str
+    problem: str
+
+
 class Daemon(Service):
     """
     The whole daemon as one service.
@@ -112,9 +127,13 @@ class Daemon(Service):
         self._threshold = threshold
         self._configuration = Configuration(settings, again, self._adopt)
         self._reload_wanted = False
+        self._metrics: Metrics | None = None
+        self._pulse: Pulse | None = None
+        self._metrics_port: IListeningPort | None = None
         self._unready: str | None = "starting"
         self._store: Store | None = None
         self._parts: Parts | None = None
+        self._key_watch: KeyWatch | None = None
         self._port: IListeningPort | None = None
         self._started: Deferred[None] | None = None
 
@@ -130,8 +149,8 @@ class Daemon(Service):
             await self._rise()
         except (StoreUnusable, StoreDown, KeysUnusable, ToolMissing) as refused:
             self._fail("cannot start", str(refused))
-        except (OSError, CannotListenError) as refused:
-            self._fail(f"cannot listen at {self._settings.listen}", str(refused))
+        except _CannotListen as refused:
+            self._fail(f"cannot listen at {refused.where}", refused.problem)
         except CancelledError:
             self.log.info("stopped before it was ready")
         except Exception:
@@ -146,21 +165,29 @@ class Daemon(Service):
     async def _rise(self) -> None:
         settings = self._settings
         self._hide(settings)
-        self._store = open_sqlite(settings.store, self._reactor)
-        ring = await keys.load(settings.keys, self._store)
+        meter = self._count()
+        self._store = open_sqlite(
+            settings.store,
+            self._reactor,
+            around=lambda name, lane: MeasuredLane(lane, name, meter, time.perf_counter),
+        )
+        vault = Vault(await keys.load(settings.keys, self._store))
+        self._key_watch = KeyWatch(settings.keys, vault, settings.store, self._reactor)
+        self._key_watch.start()
         parts = self._parts = assemble(
             settings,
             self._store,
-            ring,
+            vault,
             clock=self._reactor,
             http=forge_http(self._reactor),
             launcher=Launcher(self._reactor, confinement()),
             unready=lambda: self._unready,
+            meter=meter,
         )
         parts.tasks.start(parts.credentials.recover(), "finishing what a crash left")
         parts.tasks.start(self._greet(parts.forge), "asking Forgejo for its version")
-        endpoint = serverFromString(self._reactor, settings.listen)
-        self._port = await endpoint.listen(parts.site)
+        await self._show(parts)
+        self._port = await self._listen(settings.listen, parts.site)
         self._unready = None
         if settings.trusted_proxies is None:
             self.log.warn(
@@ -189,6 +216,35 @@ class Daemon(Service):
             exposed = f"{settings.child.program} cannot be looked at: {error}"
         if exposed is not None:
             self.log.warn("{exposed}", exposed=exposed)
+
+    def _count(self) -> Meter:
+        """Somebody who counts, if anybody wants to know."""
+        if self._settings.metrics_listen is None:
+            return SILENT
+        self._metrics = Metrics(VERSION, build().revision)
+        self._pulse = Pulse(self._reactor, self._metrics, time.perf_counter)
+        self._pulse.start()
+        return self._metrics
+
+    async def _show(self, parts: Parts) -> None:
+        """Serve what is counted."""
+        settings, metrics = self._settings, self._metrics
+        if metrics is None or settings.metrics_listen is None:
+            return
+        metrics.count_at_scrape(
+            lambda: len(parts.sessions),
+            lambda: [(link.phase, link.in_flight) for link in parts.pool.links()],
+        )
+        endpoints = Endpoints(settings.public_url)
+        site = Site(endpoints, Scrape(metrics.exposition).routes(), self._reactor)
+        self._metrics_port = await self._listen(settings.metrics_listen, site)
+
+    async def _listen(self, where: str, site: Site) -> IListeningPort:
+        try:
+            port: IListeningPort = await serverFromString(self._reactor, where).listen(site)
+        except (OSError, CannotListenError) as refused:
+            raise _CannotListen(where, str(refused)) from refused
+        return port
 
     async def _greet(self, forge: Forge) -> None:
         version = await forge.version()
@@ -248,8 +304,14 @@ class Daemon(Service):
                 ]
             )
             await parts.tasks.settle()
+        if self._key_watch is not None:
+            self._key_watch.stop()
         if self._store is not None:
             await self._store.close()
+        if self._pulse is not None:
+            self._pulse.stop()
+        if self._metrics_port is not None:
+            await cast("Deferred[None]", self._metrics_port.stopListening())
         self._supervisor.unwatch()
         self.log.info("stopped")
 
@@ -257,11 +319,12 @@ class Daemon(Service):
 def assemble(
     settings: Settings,
     store: Store,
-    ring: Ring,
+    ring: Sealing,
     clock: IReactorTime,
     http: HTTPClient,
     launcher: Launcher,
     unready: Callable[[], str | None],
+    meter: Meter = SILENT,
 ) -> Parts:
     """
     Every part with what it needs, and nothing else.
@@ -269,6 +332,7 @@ def assemble(
     :param http: how Forgejo is reached.
     :param launcher: how children are started.
     :param unready: why the process wants no requests just now, or None.
+    :param meter: who is told of what happens.
     """
     endpoints = Endpoints(settings.public_url)
     tasks = Tasks()
@@ -283,11 +347,11 @@ def assemble(
         user_agent=_USER_AGENT,
     )
     callers = Callers(store, clock)
-    endings = Endings(store, callers, clock)
+    endings = Endings(store, callers, clock, meter=meter)
     credentials = Credentials(
         store=store,
         ring=ring,
-        forge=forge,
+        forge=MeasuredPeer(forge, meter, time.perf_counter),
         clock=clock,
         owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
         lead=settings.token_refresh_lead,
@@ -303,7 +367,7 @@ def assemble(
             inherited=os.environ,
         )
 
-    sessions = Sessions(clock, unknown_session(settings))
+    sessions = Sessions(store, clock, unknown_session(settings))
     streams = Streams(sessions, clock)
     sessions.on_end = streams.close
     pool: Pool[Credential] = Pool(
@@ -313,13 +377,14 @@ def assemble(
         clock=clock,
         version=VERSION,
         bounds=Bounds(children=settings.max_sessions),
+        meter=meter,
         on_link_said=streams.link_said,
     )
     endings.also_end(streams)
     endings.also_end(pool)
-    registrar = Registrar(store, clock)
-    issuer = Issuer(store, ring, endings, endpoints, clock)
-    signins = SignIns(store, ring, forge, credentials, endpoints, clock)
+    registrar = Registrar(store, clock, meter=meter)
+    issuer = Issuer(store, ring, endings, endpoints, clock, meter=meter)
+    signins = SignIns(store, ring, forge, credentials, endpoints, clock, meter=meter)
     mcp = Endpoint(
         gate=Gate(callers),
         sessions=sessions,
@@ -337,6 +402,7 @@ def assemble(
         cookies=Cookies(endpoints),
         tasks=tasks,
         forge_host=urlsplit(settings.forgejo_url).netloc,
+        meter=meter,
         rates=rates,
     )
     site = Site(
@@ -349,6 +415,7 @@ def assemble(
             *Health(unready).routes(),
         ],
         clock,
+        meter,
     )
     return Parts(credentials, pool, streams, tasks, site, forge, sessions, mcp)
 
