@@ -644,12 +644,35 @@ class CallTests(EndpointCase):
 
     def test_cancelled_in_other_words(self) -> None:
         """An id is the same however it is written: 7 and 7.0; 7 and "7" are two."""
+        for asked, meant, other in ((7, 7.0, "7"), (8.0, 8, "8"), ("9", "9", 9)):
+            self.client.ask(id=asked)
+            number = self.child.heard[-1]["id"]
+            self.client.tell("notifications/cancelled", {"requestId": other})
+            self.assertEqual(self.child.methods()[-1], "tools/list")
+            self.client.tell("notifications/cancelled", {"requestId": meant})
+            self.assertEqual(self.child.heard[-1]["params"], {"requestId": number})
+
+    def test_other_notices_cancel_nothing(self) -> None:
+        """Whatever else names a call that runs leaves it alone."""
         self.client.ask(id=7)
-        number = self.child.heard[-1]["id"]
-        self.client.tell("notifications/cancelled", {"requestId": "7"})
+        for method in ("notifications/progress", "notifications/cancel", "$/cancelRequest"):
+            self.assertTaken(self.client.tell(method, {"requestId": 7, "id": 7}))
         self.assertEqual(self.child.methods()[-1], "tools/list")
-        self.client.tell("notifications/cancelled", {"requestId": 7.0})
-        self.assertEqual(self.child.heard[-1]["params"], {"requestId": number})
+
+    def test_nothing_is_remembered(self) -> None:
+        """Of calls that ended, in whatever way, nothing is kept."""
+        answered, left, crashed = (
+            self.client.ask(id=1),
+            self.client.ask(id=2),
+            self.client.ask(id=3),
+        )
+        first, second, _ = [message["id"] for message in self.child.heard[-3:]]
+        self.child.answer(first, {})
+        left.leave()
+        self.child.answer(second, {})
+        self.child.exit(1)
+        self.assertEqual((answered.ended, crashed.ended), (True, True))
+        self.assertEqual((self.desk.endpoint._calls, self.desk.timers), ({}, []))
 
     def test_cancelled_too_late(self) -> None:
         """A cancellation of what was answered, or never asked, goes nowhere."""
