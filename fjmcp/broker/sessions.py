@@ -249,12 +249,19 @@ class Sessions:
         if dropped:
             self.log.info("sessions dropped that nobody used", count=dropped)
 
-    def note(self, session: Session, grant_id: str) -> None:
-        """A session is used under this grant, as it may be under another after a sign-in."""
+    def note(self, session: Session, grant_id: str) -> bool:
+        """
+        A session is used under this grant, as it may be under another after a sign-in.
+
+        False if it has ended since it was found.
+        """
+        if self._by_digest.get(session.digest) is not session:
+            return False
         if session.grant_id != grant_id:
             self._leave_grant(session)
             session.grant_id = grant_id
             self._by_grant.setdefault(grant_id, set()).add(session)
+        return True
 
     def of_grant(self, grant_id: str) -> list[Session]:
         """The sessions last used under this grant."""

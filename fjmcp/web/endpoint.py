@@ -165,7 +165,7 @@ class Endpoint:
         if name is None:
             request.setHeader(b"allow", b"POST, DELETE")
             return NO_STREAM
-        session = await self._find(name, caller)
+        session = await self._find(request, name, caller)
         if isinstance(session, McpRefusal):
             return session
         if not revisions.known(header(request, REVISION)):
@@ -202,13 +202,18 @@ class Endpoint:
             return None
         if name is None:
             return SESSION_REQUIRED if self.require_session_id else None
-        return await self._find(name, caller)
+        return await self._find(request, name, caller)
 
-    async def _find(self, name: str, caller: Caller) -> Session | McpRefusal:
+    async def _find(self, request: SiteRequest, name: str, caller: Caller) -> Session | McpRefusal:
         session = await self._sessions.find(name, caller.account_id, caller.client_id)
-        if isinstance(session, Session):
-            self._sessions.note(session, caller.grant_id)
-        return session
+        if isinstance(session, McpRefusal):
+            return session
+        # The store may have been asked for it; grant and session may have ended meanwhile,
+        # and what ends a grant does not see a request that begins after it.
+        again = await self._gate.caller(request)
+        if isinstance(again, McpRefusal):
+            return again
+        return session if self._sessions.note(session, caller.grant_id) else self._sessions.unknown
 
     def _take(self, said: _Said, message: wire.Notice | wire.Reply) -> None:
         """

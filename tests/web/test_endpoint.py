@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -16,7 +17,18 @@ from fjmcp.mcp.opening import Profile
 from fjmcp.mcp.revisions import LEGACY
 from fjmcp.refusals import McpRefusal
 from fjmcp.testing import INITIALIZED, FakeChild, Visit, Visitor, polite
-from tests.web.desk import BOTH, INITIALIZE, PUBLIC, Client, Desk, Key, error, request, result
+from tests.web.desk import (
+    BAD_TOKEN_CHALLENGE,
+    BOTH,
+    INITIALIZE,
+    PUBLIC,
+    Client,
+    Desk,
+    Key,
+    error,
+    request,
+    result,
+)
 
 MODERN = "2026-07-28"
 META = {
@@ -493,6 +505,44 @@ class SessionTests(EndpointCase):
         self.desk.pass_time(limits.DRAIN)
         self.assertTrue(old.over)
         self.assertFalse(self.child.over)
+
+
+class MeanwhileTests(EndpointCase):
+    """What ends while the store is asked for a session."""
+
+    def meanwhile(self, method: str, what: Callable[[], Deferred[Any] | Visit]) -> Visit:
+        """A request whose session is asked for, and something that overtakes it there."""
+        self.client.initialize()
+        self.desk.store.hold()
+        visit = self.client.send(method, json.dumps(request("tools/list")).encode())
+        ending = what()
+        held = self.desk.store.lanes[0].held
+        assert held is not None and len(held) == 2 and not visit.answered
+        held.reverse()
+        self.desk.store.release()
+        self.desk.pass_time(0)
+        if isinstance(ending, Deferred):
+            self.successResultOf(ending)
+        return visit
+
+    def test_grant_ends(self) -> None:
+        """A request of a grant that has ended starts no child and opens no stream."""
+        for method in ("POST", "GET"):
+            self.client = self.desk.client(grant_id=f"grant for {method}")
+            before = len(self.desk.children)
+            visit = self.meanwhile(method, lambda: self.desk.end(self.client))
+            self.assertEqual(visit.json()["error"]["code"], refusals.BAD_TOKEN.code)
+            self.assertEqual(visit.header("www-authenticate"), BAD_TOKEN_CHALLENGE)
+            self.assertEqual((visit.status, len(self.desk.streams)), (401, 0))
+            self.assertEqual(len(self.desk.children), before + 1, "the one for `initialize`")
+            self.assertEqual((self.desk.reactor.alive, self.desk.pool.links()), ([], ()))
+
+    def test_session_ends(self) -> None:
+        """A request of a session that was deleted is refused as after it, without a trace."""
+        for method in ("POST", "GET"):
+            visit = self.meanwhile(method, self.client.delete)
+            self.assertEqual((visit.status, len(self.desk.streams)), (404, 0))
+            self.assertEqual(self.desk.sessions.of_grant(self.client.grant_id), [])
 
 
 class WithoutSessionTests(EndpointCase):
