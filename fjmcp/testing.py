@@ -53,6 +53,7 @@ from fjmcp.daemon.settings import Settings
 from fjmcp.demo.browser import Body, Browser, Page
 from fjmcp.demo.forge.standin import StandIn
 from fjmcp.forge.client import Pair, http_over
+from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.store import migrating
@@ -773,6 +774,7 @@ class WholeBroker:
     wires: Any = field(init=False)
     ring: Ring = field(factory=Ring.generate, repr=False)
     trusted_proxies: Proxies | None = None
+    meter: Meter = SILENT
     parts: Parts = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -806,6 +808,7 @@ class WholeBroker:
             http=http_over(self.wires),
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             unready=lambda: None,
+            meter=self.meter,
         )
 
     def advance(self, seconds: float) -> None:

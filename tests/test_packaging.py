@@ -12,7 +12,12 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent
 
 # Import names that differ from the name of what is installed.
-INSTALLED_AS = {"attr": "attrs", "zope": "zope.interface", "OpenSSL": "twisted[tls]"}
+INSTALLED_AS = {
+    "attr": "attrs",
+    "zope": "zope.interface",
+    "OpenSSL": "twisted[tls]",
+    "prometheus_client": "prometheus-client",
+}
 
 
 class PackagingTests(SynchronousTestCase):

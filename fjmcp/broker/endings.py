@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fjmcp.broker.callers import Callers
+from fjmcp.meter import SILENT, Meter
 from fjmcp.refusals import CREDENTIAL_DEAD, GRANT_ENDED, McpRefusal
 from fjmcp.store.queries import grants
 from fjmcp.store.transactions import Store
@@ -43,6 +44,7 @@ class Endings:
     _store: Store
     _callers: Callers
     _clock: IReactorTime
+    _meter: Meter = field(default=SILENT, kw_only=True)
     _runs: list[Runs] = field(factory=list, init=False)
 
     def also_end(self, runs: Runs) -> None:
@@ -58,6 +60,7 @@ class Endings:
         """End what runs for a grant whose row was closed in the caller's transaction."""
         self._callers.forget(grant_id)
         self.log.info("grant ended", grant=grant_id, reason=reason)
+        self._meter.grant_ended(reason)
         await self._stop([grant_id], GRANT_ENDED)
 
     async def suspend(self, account_id: int) -> None:

@@ -12,12 +12,13 @@ import json
 import os
 from collections.abc import Awaitable
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fjmcp import limits
 from fjmcp.broker.endings import Endings
+from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth import grants as rules
 from fjmcp.oauth import resources
 from fjmcp.oauth.authorization import Params
@@ -47,6 +48,8 @@ class Issued:
     access_expires_at: float
     scopes: str
     """What is granted, space-separated."""
+    replayed: bool = False
+    """Whether it was answered before, and the answer was lost."""
 
     def document(self, now: float) -> dict[str, object]:
         """The members of the JSON answer."""
@@ -79,6 +82,7 @@ class Issuer:
     _endings: Endings
     _endpoints: Endpoints
     _clock: IReactorTime
+    _meter: Meter = field(default=SILENT, kw_only=True)
 
     async def redeem(self, client: Client, form: Params) -> Issued | OAuthRefusal:
         """
@@ -86,7 +90,10 @@ class Issuer:
 
         :raises StoreDown: nothing was issued, or the answer to it was lost.
         """
-        return await self._judged(self._store.write(self._redeem, client, form))
+        answer = await self._judged(self._store.write(self._redeem, client, form))
+        if isinstance(answer, Issued):
+            self._meter.oauth(OAuth.REDEEMED)
+        return answer
 
     async def refresh(self, client: Client, form: Params) -> Issued | OAuthRefusal:
         """
@@ -95,7 +102,10 @@ class Issuer:
         :raises StoreDown: nothing was rotated, or the answer to it was lost;
             a replay within the grace gives the same pair.
         """
-        return await self._judged(self._store.write(self._refresh, client, form))
+        answer = await self._judged(self._store.write(self._refresh, client, form))
+        if isinstance(answer, Issued):
+            self._meter.oauth(OAuth.REPLAYED if answer.replayed else OAuth.REFRESHED)
+        return answer
 
     async def revoke(self, client: Client, token: TokenText) -> None:
         """
@@ -106,6 +116,7 @@ class Issuer:
         grant_id = await self.grant_of(client, token.text)
         if grant_id is not None:
             await self._endings.end(grant_id, "revoked")
+            self._meter.oauth(OAuth.REVOKED)
 
     async def grant_of(self, client: Client, token: str) -> str | None:
         """
@@ -241,7 +252,7 @@ class Issuer:
     def _open(self, token: Digest, successor: bytes) -> Issued:
         pair = json.loads(self._ring.open(successor, _bound(token)))
         access, refresh, expires_at, scopes = pair
-        return Issued(TokenText(access), TokenText(refresh), expires_at, scopes)
+        return Issued(TokenText(access), TokenText(refresh), expires_at, scopes, replayed=True)
 
 
 def _bound(token: Digest) -> str:

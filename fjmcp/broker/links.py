@@ -46,6 +46,7 @@ from fjmcp.mcp.wire import (
     error_reply,
     read_line,
 )
+from fjmcp.meter import SILENT, Meter
 from fjmcp.refusals import (
     CALL_CANCELLED,
     CALL_TOO_LONG,
@@ -97,6 +98,8 @@ class Phase(Enum):
 @define(eq=False)
 class _Call:
     id: bytes
+    method: str
+    began: float
     asker: Asker | None
     deadline: IDelayedCall
     cancelled: bool = False
@@ -123,6 +126,7 @@ class Link:
     expires_at: float
     _hearer: LinkHearer
     _clock: IReactorTime
+    _meter: Meter = field(default=SILENT, kw_only=True)
     phase: Phase = field(default=Phase.STARTING, init=False)
     idle_since: float = field(default=0.0, init=False)
     leaving: str = field(default="", init=False)
@@ -147,9 +151,10 @@ class Link:
         expires_at: float,
         hearer: LinkHearer,
         clock: IReactorTime,
+        meter: Meter = SILENT,
     ) -> Link:
         """A link to a child that is not started yet."""
-        link = cls(grant_id, account_id, opening, version, expires_at, hearer, clock)
+        link = cls(grant_id, account_id, opening, version, expires_at, hearer, clock, meter=meter)
         link._child = Child(launcher, command, link, clock)
         link._strays = Trickle(clock)
         return link
@@ -281,7 +286,8 @@ class Link:
             ask.number,
             CALL_TOO_LONG if taken else CHILD_BUSY,
         )
-        self._calls[ask.number] = _Call(request.id, asker, deadline)
+        began = self._clock.seconds()
+        self._calls[ask.number] = _Call(request.id, request.method, began, asker, deadline)
         return ask.number
 
     def cancel(self, number: int, params: bytes = b"") -> None:
@@ -327,12 +333,13 @@ class Link:
         call = self._calls.get(number)
         if call is not None:
             self._conversation.forget(number)
-            self._answer(number, error_reply(call.id, refusal))
+            self._answer(number, error_reply(call.id, refusal), refusal.reason)
 
-    def _answer(self, number: int, line: bytes) -> None:
+    def _answer(self, number: int, line: bytes, outcome: str) -> None:
         call = self._calls.pop(number, None)
         if call is None:
             return
+        self._meter.call_ended(call.method, outcome, self._clock.seconds() - call.began)
         if call.deadline.active():
             call.deadline.cancel()
         if not self._calls:
@@ -355,7 +362,7 @@ class Link:
                 if self._start is not None:
                     self._settle(reply)
                 else:
-                    self._answer(number, answer)
+                    self._answer(number, answer, "result" if reply.error is None else "error")
             case Progress(number=number, line=news):
                 call = self._calls.get(number)
                 if call is not None and call.asker is not None:
@@ -403,4 +410,4 @@ class Link:
         if len(self._calls) == 1:
             ((number, call),) = self._calls.items()
             self._conversation.forget(number)
-            self._answer(number, reply(call))
+            self._answer(number, reply(call), "error")

@@ -28,6 +28,7 @@ from fjmcp.children.process import End
 from fjmcp.children.profiles import Command
 from fjmcp.mcp.opening import Opened, Opening
 from fjmcp.mcp.wire import Notice
+from fjmcp.meter import SILENT, Meter
 from fjmcp.refusals import (
     CHILD_START_FAILED,
     CHILDREN_FULL,
@@ -165,6 +166,7 @@ class Pool(Generic[C]):
     _clock: IReactorTime
     _version: str
     _bounds: Bounds = field(factory=Bounds)
+    _meter: Meter = field(default=SILENT, kw_only=True)
     on_link_ended: Callable[[Link], None] = field(default=lambda link: None)
     on_link_said: Callable[[Link, Notice], None] = field(default=lambda link, notice: None)
     counts: Counter[str] = field(factory=Counter, init=False)
@@ -368,6 +370,7 @@ class Pool(Generic[C]):
             expires_at=credential.expires_at,
             hearer=self,
             clock=self._clock,
+            meter=self._meter,
         )
         born = self._clock.seconds()
         opened = await link.start(self._version, self._bounds.start)
@@ -382,6 +385,7 @@ class Pool(Generic[C]):
 
     def _started(self, start: _Start, link: Link, opened: Opened, seconds: float) -> None:
         self.counts["started"] += 1
+        self._meter.child_started(start.why, seconds)
         self.log.info(
             "child started",
             pid=link.pid,
@@ -411,6 +415,7 @@ class Pool(Generic[C]):
         self, start: _Start, link: Link, program: str, refusal: McpRefusal, seconds: float
     ) -> None:
         self.counts["failed"] += 1
+        self._meter.child_not_started(refusal.reason, seconds)
         if link.leaving:
             return
         self.log.error(
@@ -512,6 +517,7 @@ class Pool(Generic[C]):
         self._leaving.discard(link)
         self.counts["ended"] += 1
         reason = link.leaving or ("crashed" if link.was_open else "not started")
+        self._meter.child_ended(reason)
         if reason == "crashed":
             self.counts["crashed"] += 1
             self.log.warn("child crashed", pid=link.pid, last_words=link.last_words)

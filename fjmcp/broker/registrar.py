@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from secrets import token_hex
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fjmcp import limits
+from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth.clients import NONE, Client, ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.store.queries import clients
@@ -22,6 +23,7 @@ class Registrar:
     log = Logger()
     _store: Store
     _clock: IReactorTime
+    _meter: Meter = field(default=SILENT, kw_only=True)
 
     async def register(self, metadata: ClientMetadata) -> tuple[Client, TokenText | None]:
         """
@@ -41,6 +43,7 @@ class Registrar:
             created_at=self._clock.seconds(),
         )
         dropped = await self._store.write(_keep, client)
+        self._meter.oauth(OAuth.REGISTERED)
         self.log.info(
             "client registered",
             client=client.client_id,

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 
 from fjmcp.broker.credentials import Credentials
 from fjmcp.forge.client import Forge
+from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth.authorization import AuthorizationRequest, error_url, success_url
 from fjmcp.oauth.documents import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
@@ -72,6 +73,7 @@ class SignIns:
     _credentials: Credentials
     _endpoints: Endpoints
     _clock: IReactorTime
+    _meter: Meter = field(default=SILENT, kw_only=True)
 
     async def begin(self, request: AuthorizationRequest, browser: TokenText) -> TokenText:
         """Keep a request; what is answered goes into the consent form."""
@@ -92,6 +94,7 @@ class SignIns:
         if row is None:
             return SIGN_IN_UNKNOWN
         self.log.info("consent given", client=row.client_id)
+        self._meter.oauth(OAuth.CONSENTED)
         return ToForge(self._forge.authorize_url(state.text, challenge(verifier)), state)
 
     async def deny(self, signin: TokenText, browser: TokenText) -> str | OAuthRefusal:
@@ -102,6 +105,7 @@ class SignIns:
         if row is None:
             return SIGN_IN_UNKNOWN
         self.log.info("consent refused", client=row.client_id)
+        self._meter.oauth(OAuth.DENIED)
         return self._back(row, ACCESS_DENIED)
 
     async def come_back(self, back: FromForge) -> str | OAuthRefusal:
@@ -160,6 +164,7 @@ class SignIns:
             _answer, row, digest(ours), person.account_id, self._clock.seconds()
         )
         self.log.info("signed in", client=row.client_id, account=person.account_id)
+        self._meter.oauth(OAuth.SIGNED_IN)
         return success_url(row.request, ours, self._endpoints.issuer)
 
     def _back(self, row: SignIn, refusal: OAuthRefusal) -> str:

@@ -47,6 +47,7 @@ class Settings:
     :ivar keys: where the key ring is looked for.
     :ivar child: how a child is started.
     :ivar max_sessions: live children in total.
+    :ivar metrics_listen: as `listen`, for /metrics; None for none.
     """
 
     listen: str
@@ -64,6 +65,7 @@ class Settings:
     unknown_session_status: int
     require_session_id: bool
     debug: bool
+    metrics_listen: str | None = None
 
 
 @frozen
@@ -142,6 +144,7 @@ class _Judge:
                 unknown_session_status=values["unknown-session-status"],
                 require_session_id=values["require-session-id"],
                 debug=values["debug"],
+                metrics_listen=values["metrics-listen"],
             )
         return Gathered(settings, tuple(self.problems), tuple(self.warnings))
 

@@ -265,6 +265,16 @@ TABLE: Final[tuple[Option, ...]] = (
         kind=Kind.SWITCH,
     ),
     Option(
+        "metrics-listen",
+        ITSELF,
+        "Where to serve /metrics, for Prometheus: as --listen, but a listener of its own, since"
+        " the numbers are for nobody outside. docs/operations.md explains each of them.",
+        shapes.listen,
+        "ADDRESS",
+        "127.0.0.1:9180",
+        absent="nothing is counted",
+    ),
+    Option(
         "config",
         ITSELF,
         "A TOML file with these options as keys, without the dashes in front:"

@@ -249,6 +249,7 @@ def open_sqlite(
     *,
     alone: bool = True,
     scripts: Sequence[migrating.Script] | None = None,
+    around: Callable[[str, Lane], Lane] = lambda name, lane: lane,
 ) -> Store:
     """
     Open the store in the SQLite file `path`, made (0600) and migrated if need be.
@@ -257,6 +258,7 @@ def open_sqlite(
     file would each trust tokens that the other has revoked; the lock ends with
     the process, however it ends.
     `scripts`: the schema, ours by default.
+    `around`: what is put between the store and its lanes, `write` and `read`.
 
     Raises `StoreUnusable`.
     """
@@ -269,8 +271,8 @@ def open_sqlite(
             os.close(lock)
         raise
     lanes = (
-        ThreadLane.start(reactor, writer, WRITE, "store-writer"),
-        ThreadLane.start(reactor, reader, READ, "store-reader"),
+        around("write", ThreadLane.start(reactor, writer, WRITE, "store-writer")),
+        around("read", ThreadLane.start(reactor, reader, READ, "store-reader")),
     )
     return Store(*lanes) if lock is None else _LockedFile(*lanes, lock)
 

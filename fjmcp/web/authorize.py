@@ -10,12 +10,13 @@ The way of a browser: authorize, consent, callback.
 
 from __future__ import annotations
 
-from attrs import define
+from attrs import define, field
 from twisted.logger import Logger
 from twisted.web.http import Request
 
 from fjmcp.broker.registrar import Registrar
 from fjmcp.broker.signins import FromForge, SignIns
+from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.authorization import Params, error_url, judge_redirect, judge_request
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Kind, TokenText, mint
@@ -40,6 +41,7 @@ class Authorize:
     _tasks: Tasks
     _forge_host: str
     """What the consent page calls Forgejo."""
+    _meter: Meter = field(default=SILENT, kw_only=True)
     _rates: Rates
 
     def routes(self) -> list[Route]:
@@ -75,6 +77,7 @@ class Authorize:
         asked = judge_request(params, client, redirect_uri, self._endpoints)
         if isinstance(asked, OAuthRefusal):
             self.log.info("authorization refused", reason=asked.reason, client=client_id)
+            self._meter.refused(asked.reason)
             state = params.get("state")
             return _send(request, error_url(redirect_uri, state, asked, self._endpoints.issuer))
         often = self._rates.client(Door.AUTHORIZE, request, client)

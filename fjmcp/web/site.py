@@ -36,6 +36,7 @@ from werkzeug.exceptions import HTTPException
 
 from fjmcp import limits
 from fjmcp.mcp import wire
+from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.documents import challenge
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.refusals import (
@@ -141,7 +142,14 @@ class Site(server.Site):
     protocol = Channel  # type: ignore[assignment]
     requestFactory = SiteRequest
 
-    def __init__(self, endpoints: Endpoints, routes: Iterable[Route], clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        routes: Iterable[Route],
+        clock: IReactorTime,
+        meter: Meter = SILENT,
+    ) -> None:
+        self._meter = meter
         self._endpoints = endpoints
         self._routes: dict[bytes, Route] = {}
         app = Klein()
@@ -189,6 +197,7 @@ class Site(server.Site):
 
     def log(self, request: SiteRequest) -> None:  # type: ignore[override]
         """A response was written."""
+        self._meter.answered(request.code)
         self._log.debug(
             "answered",
             method=printable(request.method),
@@ -340,6 +349,7 @@ class Site(server.Site):
 
     def _mark(self, request: SiteRequest, refusal: Refusal) -> None:
         """Status and headers of a refusal, and a line in the log."""
+        self._meter.refused(refusal.reason)
         self._log.info(
             "refused",
             reason=refusal.reason,
