@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from random import SystemRandom
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -153,7 +154,7 @@ class Pool(Generic[C]):
     The children of this process.
 
     :ivar counts: of what happened: started, failed, ended, crashed, evicted,
-        replaced.
+        reaped, replaced.
     :ivar on_link_ended: told of each link that is gone.
     :ivar on_link_said: told what a child says that answers nobody.
     """
@@ -440,6 +441,43 @@ class Pool(Generic[C]):
         left = failure.until - self._clock.seconds()
         # More than all of it is left when the clock was set back.
         return failure.refusal if 0 < left <= limits.CHILD_RETRY else None
+
+    # --- upkeep --------------------------------------------------------------------
+
+    def reap(self, idle: float) -> None:
+        """
+        Let the children go that nobody asked for `idle` seconds.
+
+        Their sessions stay, and get another child at their next request.
+        """
+        before = self._clock.seconds() - idle
+        for link in [link for links in self._open.values() for link in links]:
+            if link.usable and link.in_flight == 0 and link.idle_since <= before:
+                self.counts["reaped"] += 1
+                self._retire(link, "idle", 0.0)
+
+    async def rotate(self) -> None:
+        """
+        Refresh the credentials of accounts with a live child where they end soon,
+        and replace children that were born with an older one (design D7).
+
+        A credential in trouble changes nothing; one that is dead has ended its
+        children by itself.
+        """
+        newest = [max(links, key=lambda link: link.version) for links in self._open.values()]
+        # In no order of theirs, so that one that takes long does not always delay the same.
+        SystemRandom().shuffle(newest)
+        for link in newest:
+            try:
+                credential = await self._credentials.usable(link.account_id)
+                if isinstance(credential, McpRefusal) or not link.usable:
+                    continue
+                if link.version < credential.version:
+                    await self.link_for(link, link.opening)
+            except CancelledError:
+                raise
+            except Exception:
+                self.log.failure("while rotating {pid}", pid=link.pid)
 
     # --- ending --------------------------------------------------------------------
 
