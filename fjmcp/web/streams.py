@@ -149,5 +149,4 @@ class Streams:
             stream.close(last)
 
     def _ended(self, stream: Stream) -> None:
-        if self._open.get(stream.session) is stream:
-            del self._open[stream.session]
+        del self._open[stream.session]

@@ -320,6 +320,15 @@ class EndingTests(StreamsCase):
         self.end(again)
         self.assertEnded(stream)
 
+    def test_grant_that_opened_it(self) -> None:
+        """A stream ends with the grant that opened it, though its session has gone on."""
+        stream = self.client.listen()
+        again = self.desk.client(1, "c1", grant_id="a new grant")
+        again.session = self.client.session
+        again.ask("ping")
+        self.end(self.client)
+        self.assertEnded(stream)
+
     def test_token_expires(self) -> None:
         """A stream ends with the token that opened it; its client comes back with a new one."""
         stream = self.client.listen()
