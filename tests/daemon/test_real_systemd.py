@@ -93,6 +93,15 @@ class SystemdTests(SynchronousTestCase):
             if message.startswith(start):
                 return message
 
+    def scrape(self) -> str:
+        """What /metrics says, on its socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.settimeout(LIMIT)
+            asking.connect(str(self.folder / "metrics"))
+            asking.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            with asking.makefile("rb") as answer:
+                return answer.read().decode()
+
     def logged(self, message: str) -> dict[str, object]:
         """The last line of the log with this message."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -106,13 +115,19 @@ class SystemdTests(SynchronousTestCase):
         self.addCleanup(passed.close)
         url = f"http://127.0.0.1:{passed.getsockname()[1]}/readyz"
         process = self.start(
-            "--listen=systemd:domain=INET:name=fjmcp", passed=os.dup(passed.fileno())
+            "--listen=systemd:domain=INET:name=fjmcp",
+            f"--metrics-listen=unix:{self.folder}/metrics",
+            passed=os.dup(passed.fileno()),
         )
 
         self.wait_for("READY=1\nSTATUS=serving http://127.0.0.1:8080")
         self.assertEqual(len(self.heard), 1)
         with urllib.request.urlopen(url, timeout=LIMIT) as answer:
             self.assertEqual(json.load(answer), {"status": "ok"})
+        scraped = self.scrape()
+        self.assertIn('fjmcp_http_responses_total{status="200"} 1.0', scraped)
+        self.assertIn('fjmcp_store_hops_total{lane="read",outcome="done"}', scraped)
+        self.assertIn("fjmcp_sessions 0.0", scraped)
         began = time.monotonic()
         for _ in range(4):
             self.wait_for("WATCHDOG=1")
