@@ -80,6 +80,20 @@ class PoolCase(SynchronousTestCase):
             version="1.2",
             bounds=self.bounds,
         )
+        self.addCleanup(self.leave_nothing)
+
+    def leave_nothing(self) -> None:
+        """After each test: a stop ends all that is under way, whatever the test left."""
+        for wait in self.credentials.held or []:
+            if not wait.called:
+                wait.callback(None)
+        stopped = Deferred.fromCoroutine(self.pool.stop(0.0))
+        for seconds in (0.0, limits.CLOSE_WAIT, limits.TERM_WAIT, limits.KILL_WAIT):
+            self.reactor.advance(seconds)
+            self.reactor.turn()
+        self.successResultOf(stopped)
+        self.assertEqual(self.pool.links(), ())
+        self.assertEqual(self.pool._tickets, set())
 
     def command_for(self, credential: Credential) -> Command:
         return command_for(
