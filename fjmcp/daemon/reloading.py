@@ -85,7 +85,8 @@ class Configuration:
         with self.log.failuresHandled("while reloading the configuration"):
             gathered = self._again()
             for warning in gathered.warnings:
-                self.log.warn("{warning}", warning=warning)
+                # Not `warning`: Twisted takes an event with that field for one of Python's.
+                self.log.warn("{what}", what=warning)
             if gathered.settings is None:
                 self.log.error(
                     "configuration not reloaded, nothing is changed: {problems}",
