@@ -82,6 +82,7 @@ class OutletCase(SynchronousTestCase):
 
     def assertCut(self) -> None:
         self.assertEqual((self.reader.ends, len(self.gone)), (["aborted"], 1))
+        self.assertEqual(len(self.outlet._waiting), 0, "memory for nobody")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
