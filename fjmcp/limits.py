@@ -174,6 +174,16 @@ FORGE_BODY: Final = 1024 * 1024
 REFRESH_LEAD: Final = 5 * 60.0
 """Refresh a credential so long before it ends (design D7)."""
 
+REFRESH_TOKEN: Final = 730 * 3600.0
+"""Life of a refresh token at Forgejo, unless its administrator set another."""
+
+SLEEPING_AGE: Final = REFRESH_TOKEN * 2 / 3
+"""A credential that nobody used for so long is refreshed while a third of its
+refresh token's life is left (design D7)."""
+
+SLEEPING_REFRESHES: Final = 5
+"""Of those so many at a sweep, so that a morning after a long stop is no flood."""
+
 REFRESH_CLAIM: Final = FORGE_TOKEN + 15.0
 """Life of a claim to refresh: the call's limit and 15 s to commit (D8)."""
 
@@ -337,6 +347,10 @@ EXPIRE: Final = 10 * 60.0
 
 EXPIRED_GRANTS: Final = 200
 """Grants that one look for the expired ends; the rest have time till the next."""
+
+ENDED_GRANT: Final = 30 * 86400.0
+"""What is left of an ended grant goes so long after its end; till then a replay
+of its tokens is told from a stranger's guess, and an operator can look."""
 
 FLUSH: Final = 60.0
 """Between two writes of when sessions were last used: what a crash may forget."""

@@ -48,7 +48,7 @@ from fjmcp.broker.pairs import Pairs
 from fjmcp.broker.signins import challenge
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import recipe_for
-from fjmcp.daemon.service import Parts, assemble
+from fjmcp.daemon.assembly import Parts, assemble
 from fjmcp.daemon.settings import Settings
 from fjmcp.demo.browser import Body, Browser, Page
 from fjmcp.demo.forge.standin import StandIn
@@ -795,7 +795,10 @@ class WholeBroker:
             keys=KeySources(None, None, None),
             child=recipe_for(["/opt/forgejo-mcp"]),
             max_sessions=limits.CHILDREN,
+            session_idle_timeout=limits.SESSION_IDLE,
+            session_reap_interval=limits.REAP,
             token_refresh_lead=limits.REFRESH_LEAD,
+            token_refresh_interval=limits.ROTATE,
             unknown_session_status=404,
             require_session_id=False,
             debug=False,

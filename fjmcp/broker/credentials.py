@@ -37,7 +37,7 @@ from fjmcp.refusals import CREDENTIAL_DEAD, CREDENTIAL_TROUBLED, McpRefusal, OAu
 from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account, Exchange
 from fjmcp.store.transactions import Cursor, Store
-from fjmcp.store.vault import Ring, Unsealable
+from fjmcp.store.vault import Sealing, Unsealable
 from fjmcp.tasks import Tasks
 
 __all__ = ["Credential", "Credentials", "SignedIn"]
@@ -70,7 +70,7 @@ class Credentials:
 
     log = Logger()
     _store: Store
-    _ring: Ring
+    _ring: Sealing
     _forge: Peer
     _clock: IReactorTime
     _owner: str
@@ -122,6 +122,18 @@ class Credentials:
             await self._lost(row)
             return CREDENTIAL_DEAD
         return Credential(account_id, pair.access, row.version, row.expires_at)
+
+    async def refresh_sleeping(self) -> None:
+        """
+        Refresh what nobody used for long, while its refresh token still lives.
+
+        One that is in trouble is left for a later sweep.
+        """
+        now = self._clock.seconds()
+        before = now - limits.SLEEPING_AGE
+        rows = await self._store.read(accounts.sleeping, before, now, limits.SLEEPING_REFRESHES)
+        for row in rows:
+            await self._refreshes.join(row.account_id, partial(self._renew, row))
 
     async def settle(self) -> None:
         """

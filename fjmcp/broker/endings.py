@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from fjmcp import limits
 from fjmcp.broker.callers import Callers
 from fjmcp.meter import SILENT, Meter
 from fjmcp.refusals import CREDENTIAL_DEAD, GRANT_ENDED, McpRefusal
@@ -62,6 +63,12 @@ class Endings:
         self.log.info("grant ended", grant=grant_id, reason=reason)
         self._meter.grant_ended(reason)
         await self._stop([grant_id], GRANT_ENDED)
+
+    async def expire(self) -> None:
+        """End the grants that were idle too long or grew too old, some at a time."""
+        now = self._clock.seconds()
+        for grant_id in await self._store.read(grants.expired, now, limits.EXPIRED_GRANTS):
+            await self.end(grant_id, "expired")
 
     async def suspend(self, account_id: int) -> None:
         """Put every grant of an account to sleep until its next sign-in."""

@@ -21,6 +21,9 @@ LIVE: Final = frozenset(
         "debug",
         "max_sessions",
         "require_session_id",
+        "session_idle_timeout",
+        "session_reap_interval",
+        "token_refresh_interval",
         "token_refresh_lead",
         "unknown_session_status",
     }

@@ -1,5 +1,5 @@
 """
-The daemon put together: the only place where parts are made and joined.
+The daemon as one service: its start, its reloads and its stop.
 
 Start and stop read from top to bottom (design D22).  Twisted's MultiService
 would start everything at once and wait for nothing.
@@ -8,39 +8,27 @@ would start everything at once and wait for nothing.
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 import time
 from collections.abc import Callable
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from attrs import define
-from treq.client import HTTPClient
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from fjmcp import limits
-from fjmcp.broker.callers import Callers
-from fjmcp.broker.credentials import Credential, Credentials
-from fjmcp.broker.endings import Endings
-from fjmcp.broker.issuer import Issuer
-from fjmcp.broker.pool import Bounds, Pool
-from fjmcp.broker.registrar import Registrar
-from fjmcp.broker.sessions import Sessions
-from fjmcp.broker.signins import SignIns
 from fjmcp.children.exposure import exposure, look
 from fjmcp.children.launch import Launcher, ToolMissing, confinement
-from fjmcp.children.profiles import Command, command_for
+from fjmcp.daemon.assembly import Parts, assemble
 from fjmcp.daemon.exits import stop_as_failed
 from fjmcp.daemon.hiding import hide
 from fjmcp.daemon.keywatch import KeyWatch
 from fjmcp.daemon.logs import Threshold
-from fjmcp.daemon.measured import MeasuredLane, MeasuredPeer
+from fjmcp.daemon.measured import MeasuredLane
 from fjmcp.daemon.metrics import Metrics
 from fjmcp.daemon.pulse import Pulse
 from fjmcp.daemon.reloading import Configuration
@@ -50,47 +38,12 @@ from fjmcp.daemon.version import VERSION, build
 from fjmcp.forge.client import Forge, Troubled, forge_http
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.refusals import GONE_SESSION, UNKNOWN_SESSION, McpRefusal
 from fjmcp.store import keys
 from fjmcp.store.keys import KeysUnusable
 from fjmcp.store.transactions import Store, StoreDown, StoreUnusable, open_sqlite
-from fjmcp.store.vault import Sealing, Vault
-from fjmcp.tasks import Tasks
-from fjmcp.web.addresses import Addresses
-from fjmcp.web.authorize import Authorize
-from fjmcp.web.cookies import Cookies
-from fjmcp.web.discovery import Discovery
-from fjmcp.web.endpoint import Endpoint
-from fjmcp.web.gate import Gate
-from fjmcp.web.health import Health
-from fjmcp.web.rates import Rates
+from fjmcp.store.vault import Vault
 from fjmcp.web.scrape import Scrape
 from fjmcp.web.site import Site
-from fjmcp.web.streams import Streams
-from fjmcp.web.token import Token
-
-_USER_AGENT = f"fjmcp/{VERSION}"
-
-
-@define(eq=False)
-class Parts:
-    """What runs once the store is open, joined."""
-
-    credentials: Credentials
-    pool: Pool[Credential]
-    streams: Streams
-    tasks: Tasks
-    site: Site
-    forge: Forge
-    sessions: Sessions
-    mcp: Endpoint
-
-    def adopt(self, settings: Settings) -> None:
-        """Work with other values from now on; of which settings, says `reloading.LIVE`."""
-        self.pool.rebound(Bounds(children=settings.max_sessions))
-        self.credentials.lead = settings.token_refresh_lead
-        self.sessions.unknown = unknown_session(settings)
-        self.mcp.require_session_id = settings.require_session_id
 
 
 @define
@@ -189,6 +142,7 @@ class Daemon(Service):
         await self._show(parts)
         self._port = await self._listen(settings.listen, parts.site)
         self._unready = None
+        parts.upkeep.start()
         if settings.trusted_proxies is None:
             self.log.warn(
                 "clients' addresses are not known, so nothing is limited by address: name the"
@@ -294,6 +248,7 @@ class Daemon(Service):
             await cast("Deferred[None]", self._port.stopListening())
         if self._parts is not None:
             parts = self._parts
+            parts.upkeep.stop()
             parts.streams.stop()
             # A refresh whose reply is lost costs a person a sign-in: it may take
             # longer than the children do.
@@ -304,6 +259,7 @@ class Daemon(Service):
                 ]
             )
             await parts.tasks.settle()
+            await self._write_down(parts)
         if self._key_watch is not None:
             self._key_watch.stop()
         if self._store is not None:
@@ -315,115 +271,11 @@ class Daemon(Service):
         self._supervisor.unwatch()
         self.log.info("stopped")
 
-
-def assemble(
-    settings: Settings,
-    store: Store,
-    ring: Sealing,
-    clock: IReactorTime,
-    http: HTTPClient,
-    launcher: Launcher,
-    unready: Callable[[], str | None],
-    meter: Meter = SILENT,
-) -> Parts:
-    """
-    Every part with what it needs, and nothing else.
-
-    :param http: how Forgejo is reached.
-    :param launcher: how children are started.
-    :param unready: why the process wants no requests just now, or None.
-    :param meter: who is told of what happens.
-    """
-    endpoints = Endpoints(settings.public_url)
-    tasks = Tasks()
-    forge = Forge(
-        http=http,
-        url=settings.forgejo_url,
-        client_id=settings.forgejo_oauth_client_id,
-        client_secret=settings.forgejo_oauth_client_secret,
-        callback_url=endpoints.callback,
-        scopes=settings.forgejo_oauth_scopes,
-        clock=clock,
-        user_agent=_USER_AGENT,
-    )
-    callers = Callers(store, clock)
-    endings = Endings(store, callers, clock, meter=meter)
-    credentials = Credentials(
-        store=store,
-        ring=ring,
-        forge=MeasuredPeer(forge, meter, time.perf_counter),
-        clock=clock,
-        owner=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
-        lead=settings.token_refresh_lead,
-        suspend=endings.suspend,
-    )
-
-    def child_of(credential: Credential) -> Command:
-        return command_for(
-            settings.child,
-            url=settings.forgejo_url,
-            token=credential.access.text,
-            user_agent=_USER_AGENT,
-            inherited=os.environ,
-        )
-
-    sessions = Sessions(store, clock, unknown_session(settings))
-    streams = Streams(sessions, clock)
-    sessions.on_end = streams.close
-    pool: Pool[Credential] = Pool(
-        launcher=launcher,
-        command_for=child_of,
-        credentials=credentials,
-        clock=clock,
-        version=VERSION,
-        bounds=Bounds(children=settings.max_sessions),
-        meter=meter,
-        on_link_said=streams.link_said,
-    )
-    endings.also_end(streams)
-    endings.also_end(pool)
-    registrar = Registrar(store, clock, meter=meter)
-    issuer = Issuer(store, ring, endings, endpoints, clock, meter=meter)
-    signins = SignIns(store, ring, forge, credentials, endpoints, clock, meter=meter)
-    mcp = Endpoint(
-        gate=Gate(callers),
-        sessions=sessions,
-        pool=pool,
-        streams=streams,
-        profile=settings.child.kind.profile,
-        clock=clock,
-        require_session_id=settings.require_session_id,
-    )
-    rates = Rates(Addresses(settings.trusted_proxies), clock)
-    browser = Authorize(
-        registrar=registrar,
-        signins=signins,
-        endpoints=endpoints,
-        cookies=Cookies(endpoints),
-        tasks=tasks,
-        forge_host=urlsplit(settings.forgejo_url).netloc,
-        meter=meter,
-        rates=rates,
-    )
-    site = Site(
-        endpoints,
-        [
-            *mcp.routes(),
-            *browser.routes(),
-            *Token(registrar, issuer, endpoints, tasks, clock, rates).routes(),
-            *Discovery(endpoints).routes(),
-            *Health(unready).routes(),
-        ],
-        clock,
-        meter,
-    )
-    return Parts(credentials, pool, streams, tasks, site, forge, sessions, mcp)
-
-
-def unknown_session(settings: Settings) -> McpRefusal:
-    """What a session id that is none gets."""
-    gone = settings.unknown_session_status == GONE_SESSION.status
-    return GONE_SESSION if gone else UNKNOWN_SESSION
+    async def _write_down(self, parts: Parts) -> None:
+        try:
+            await parts.sessions.flush()
+        except StoreDown as down:
+            self.log.warn("the last use of sessions is not written down", error=str(down))
 
 
 def make_service(

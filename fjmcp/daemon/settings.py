@@ -61,7 +61,10 @@ class Settings:
     keys: KeySources
     child: Recipe
     max_sessions: int
+    session_idle_timeout: float
+    session_reap_interval: float
     token_refresh_lead: float
+    token_refresh_interval: float
     unknown_session_status: int
     require_session_id: bool
     debug: bool
@@ -140,7 +143,10 @@ class _Judge:
                 keys=KeySources.gather(values["key-file"], self.environ, store),
                 child=child,
                 max_sessions=values["max-sessions"],
+                session_idle_timeout=values["session-idle-timeout"],
+                session_reap_interval=values["session-reap-interval"],
                 token_refresh_lead=values["token-refresh-lead"],
+                token_refresh_interval=values["token-refresh-interval"],
                 unknown_session_status=values["unknown-session-status"],
                 require_session_id=values["require-session-id"],
                 debug=values["debug"],

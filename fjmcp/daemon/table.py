@@ -226,6 +226,25 @@ TABLE: Final[tuple[Option, ...]] = (
         default=str(limits.CHILDREN),
     ),
     Option(
+        "session-idle-timeout",
+        CHILDREN,
+        "How long a child may be idle before it is ended. Its sessions go on with another one at"
+        " their next request.",
+        shapes.between(shapes.duration, 1, 30 * 86400, "1 s to 30 d"),
+        "TIME",
+        "1h",
+        default=shapes.time_words(limits.SESSION_IDLE),
+    ),
+    Option(
+        "session-reap-interval",
+        CHILDREN,
+        "How often it is looked for idle children.",
+        shapes.between(shapes.duration, 1, 3600, "1 s to 1 h"),
+        "TIME",
+        "1m",
+        default=shapes.time_words(limits.REAP),
+    ),
+    Option(
         "token-refresh-lead",
         FORGE,
         "How long before its end a token of Forgejo's is refreshed. Forgejo's live an hour; no"
@@ -234,6 +253,16 @@ TABLE: Final[tuple[Option, ...]] = (
         "TIME",
         "10m",
         default=shapes.time_words(limits.REFRESH_LEAD),
+    ),
+    Option(
+        "token-refresh-interval",
+        FORGE,
+        "How often it is looked for tokens of Forgejo's that end soon, and for children that were"
+        " started with an older one, which are replaced then.",
+        shapes.between(shapes.duration, 1, 3600, "1 s to 1 h"),
+        "TIME",
+        "5m",
+        default=shapes.time_words(limits.ROTATE),
     ),
     Option(
         "unknown-session-status",

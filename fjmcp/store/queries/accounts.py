@@ -131,6 +131,22 @@ def find(cursor: Cursor, account_id: int) -> Account | None:
     return None if row is None else Account(*row)
 
 
+def sleeping(cursor: Cursor, before: float, now: float, most: int) -> list[Account]:
+    """Accounts with a live grant whose pair was given before `before`, the oldest first."""
+    rows = cursor.many(
+        f"SELECT {_COLUMNS} FROM accounts"
+        " WHERE received_at <= ? AND dead_since IS NULL AND credential IS NOT NULL"
+        " AND (retry_after IS NULL OR retry_after <= ?)"
+        " AND EXISTS (SELECT 1 FROM grants"
+        "  WHERE grants.account_id = accounts.account_id AND ended_at IS NULL)"
+        " ORDER BY received_at LIMIT ?",
+        before,
+        now,
+        most,
+    )
+    return [Account(*row) for row in rows]
+
+
 def is_dead(cursor: Cursor, account_id: int) -> bool:
     """Whether a new sign-in is the only way on for this account."""
     row = find(cursor, account_id)

@@ -128,6 +128,18 @@ def end(cursor: Cursor, grant_id: str, reason: str, now: float) -> bool:
     return row is not None
 
 
+def expired(cursor: Cursor, now: float, most: int) -> list[str]:
+    """The ids of at most `most` grants that were idle too long or grew too old."""
+    rows = cursor.many(
+        "SELECT grant_id FROM grants WHERE ended_at IS NULL"
+        " AND (used_at <= ? OR created_at <= ?) LIMIT ?",
+        now - limits.GRANT_IDLE,
+        now - limits.GRANT_LIFE,
+        most,
+    )
+    return [grant_id for (grant_id,) in rows]
+
+
 def live_of_account(cursor: Cursor, account_id: int) -> list[str]:
     """The ids of an account's grants that have not ended."""
     rows = cursor.many(

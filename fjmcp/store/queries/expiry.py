@@ -1,0 +1,30 @@
+"""What nobody will need any more."""
+
+from __future__ import annotations
+
+from fjmcp import limits
+from fjmcp.store.queries import grants
+from fjmcp.store.transactions import Cursor
+
+
+def sweep(cursor: Cursor, now: float) -> None:
+    """
+    Drop tokens, codes and sign-ins that have expired, and what ended grants left.
+
+    A grant that has expired is not ended here: what runs for it must end with
+    it (`fjmcp.broker.endings`).
+    """
+    cursor.execute("DELETE FROM access_tokens WHERE expires_at <= ?", now)
+    # A used code is kept while its grant's first access token may live, so that a
+    # second use is still noticed.
+    cursor.execute("DELETE FROM codes WHERE expires_at <= ?", now - limits.ACCESS_TOKEN)
+    # A sign-in that holds a pair of Forgejo's is for the credentials to finish.
+    cursor.execute("DELETE FROM signins WHERE expires_at <= ? AND credential IS NULL", now)
+    grants.forget_graces(cursor, now)
+    before = now - limits.ENDED_GRANT
+    cursor.execute(
+        "DELETE FROM refresh_tokens WHERE grant_id IN ("
+        " SELECT grant_id FROM grants WHERE ended_at <= ?)",
+        before,
+    )
+    cursor.execute("DELETE FROM grants WHERE ended_at <= ?", before)
