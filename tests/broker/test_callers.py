@@ -68,6 +68,11 @@ class CallersTests(SynchronousTestCase):
         self.desk.clock.advance(limits.ACCESS_TOKEN)
         self.assertIs(self.desk.find(self.issued.access), BAD_TOKEN)
 
+    def test_row_of_an_ended_grant(self) -> None:
+        """A token that a closed grant still had would be refused all the same."""
+        now(self.desk.store.write(lambda cursor: cursor.execute("UPDATE grants SET ended_at = 1")))
+        self.assertIs(self.desk.find(self.issued.access), BAD_TOKEN)
+
     def test_dead_account(self) -> None:
         """A token of a dead account says so, and works again after a sign-in."""
         now(self.desk.store.write(kill_account, ADA))

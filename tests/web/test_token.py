@@ -7,12 +7,17 @@ from base64 import b64encode
 from typing import Any
 from urllib.parse import urlencode
 
+from attrs import define, field
+from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
 
 from fjmcp import limits
 from fjmcp.store.queries import accounts
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, VERIFIER, App, Visit, now
-from tests.web.whole import BrokerCase, texts
+from tests.web.whole import CALLBACK, BrokerCase, texts
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -689,11 +694,31 @@ class LeavingTests(BrokerCase):
         return connection.execute(sql).fetchone() is not None
 
 
+@implementer(IAgent)
+@define(eq=False)
+class Watched:
+    """An agent that remembers where it was sent."""
+
+    agent: IAgent
+    asked: list[str] = field(factory=list)
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        self.asked.append(uri.decode())
+        return self.agent.request(method, uri, headers, bodyProducer)
+
+
 class SecretTests(BrokerCase):
     def test_never_told(self) -> None:
-        """No text of a token, code, state or secret of ours stands in a log event, an address
-        of ours, a page, a repr or the store."""
+        """No text of a token, code, state or secret of ours stands in a log event, a repr, the
+        store, or an address of ours (but for the callback's state)."""
         browser = self.broker.browser()
+        browser.agent = agent = Watched(browser.agent)
         with capturedLogs() as events:
             app = self.broker.register(token_endpoint_auth_method="client_secret_basic")
             page = app.open(browser)
@@ -714,10 +739,13 @@ class SecretTests(BrokerCase):
         secrets = texts([tokens, second, third]) | {answer["code"]}
         secrets |= {app.registered["client_secret"], page.form.fields["signin"]}
         secrets |= set(browser.cookies["broker.example"].values())
+        ours = [url for url in agent.asked if url.startswith(PUBLIC_URL)]
+        self.assertGreater(len(ours), 3)
         self.assertGreater(len(secrets), 8)
         told = [repr(event) for event in events]
         self.assertGreater(len(told), 20)
-        told += [repr(part) for part in (self.broker.parts, app, browser)]
+        told += [repr(part) for part in (self.broker.parts, app)]
+        told += [url for url in ours if not url.startswith(CALLBACK)]
         told += ["\n".join(self.broker.store.lanes[0].connection.iterdump())]
         for text in told:
             for secret in secrets:
