@@ -36,7 +36,7 @@ from fjmcp.refusals import (
 )
 from fjmcp.store.queries import accounts, grants
 from fjmcp.store.transactions import Cursor, Store
-from fjmcp.store.vault import Ring, Unsealable
+from fjmcp.store.vault import Sealing, Unsealable
 
 
 @frozen
@@ -78,7 +78,7 @@ class Issuer:
 
     log = Logger()
     _store: Store
-    _ring: Ring
+    _ring: Sealing
     _endings: Endings
     _endpoints: Endpoints
     _clock: IReactorTime

@@ -18,7 +18,7 @@ from fjmcp.oauth.tokens import Digest
 from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account, SealedPair
 from fjmcp.store.transactions import Cursor, Store, StoreDown
-from fjmcp.store.vault import Ring
+from fjmcp.store.vault import Sealing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Pairs:
 
     log = Logger()
     _store: Store
-    _ring: Ring
+    _ring: Sealing
     _clock: IReactorTime
 
     def open(self, row: Account) -> Pair:

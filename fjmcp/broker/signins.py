@@ -39,7 +39,7 @@ from fjmcp.refusals import (
 from fjmcp.store.queries import grants, signins
 from fjmcp.store.queries.signins import SignIn
 from fjmcp.store.transactions import Cursor, Store, StoreDown
-from fjmcp.store.vault import Ring, Unsealable
+from fjmcp.store.vault import Sealing, Unsealable
 
 
 @frozen
@@ -68,7 +68,7 @@ class SignIns:
 
     log = Logger()
     _store: Store
-    _ring: Ring
+    _ring: Sealing
     _forge: Forge
     _credentials: Credentials
     _endpoints: Endpoints

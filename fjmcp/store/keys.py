@@ -61,6 +61,18 @@ class KeySources:
             default=store.with_suffix(".keys") if store is not None else None,
         )
 
+    @property
+    def path(self) -> Path | None:
+        """The file that holds the ring, or will; None if no file does."""
+        if self.file is None and self.credential is None and self.text is not None:
+            return None
+        return self.file or self.credential or self.default
+
+    @property
+    def words(self) -> str:
+        """Where the ring comes from, for people."""
+        return "FJMCP_KEYS" if self.path is None else str(self.path.resolve())
+
 
 def find(sources: KeySources) -> Ring | None:
     """
@@ -68,7 +80,7 @@ def find(sources: KeySources) -> Ring | None:
     it is missing.  Raises `KeysUnusable`.
     """
     if sources.file is not None:
-        _check_private(sources.file)
+        check_private(sources.file)
         return _read(sources.file)
     if sources.credential is not None:
         # systemd guards the folder; the file's own mode says nothing.
@@ -81,7 +93,7 @@ def find(sources: KeySources) -> Ring | None:
         )
     if not sources.default.exists():
         return None
-    _check_private(sources.default)
+    check_private(sources.default)
     return _read(sources.default)
 
 
@@ -132,9 +144,9 @@ def create(path: Path) -> Ring:
             os.link(part, path)
         finally:
             part.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
-        _check_private(path)
+        check_private(path)
         return _read(path)
     except OSError as error:
         raise KeysUnusable(f"The key file {path} cannot be made: {error}.") from error
@@ -142,7 +154,7 @@ def create(path: Path) -> Ring:
     return ring
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     # Without it a power cut may keep the store's rows and lose the key's name.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -151,7 +163,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _check_private(path: Path) -> None:
+def check_private(path: Path) -> None:
+    """Refuse a file that others can read or change.  Raises `KeysUnusable`."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

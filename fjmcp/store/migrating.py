@@ -64,6 +64,12 @@ def statements(text: str) -> list[str]:
     return found
 
 
+def version(cursor: Cursor) -> int:
+    """The schema of a database that fjmcp has made."""
+    row = cursor.one("SELECT version FROM schema_version")
+    return 0 if row is None else int(row[0])
+
+
 def upgrade(
     cursor: Cursor, scripts: Sequence[Script], *, blob: str, before: Callable[[int], None]
 ) -> tuple[int, int]:

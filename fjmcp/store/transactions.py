@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -248,6 +249,7 @@ def open_sqlite(
     reactor: IReactorFromThreads,
     *,
     alone: bool = True,
+    upgrade: bool = True,
     scripts: Sequence[migrating.Script] | None = None,
     around: Callable[[str, Lane], Lane] = lambda name, lane: lane,
 ) -> Store:
@@ -257,6 +259,8 @@ def open_sqlite(
     `alone`: refuse while another process has it open so.  Two daemons on one
     file would each trust tokens that the other has revoked; the lock ends with
     the process, however it ends.
+    `upgrade`: make the file or its schema what this code needs; without it
+    they must be so already.
     `scripts`: the schema, ours by default.
     `around`: what is put between the store and its lanes, `write` and `read`.
 
@@ -264,7 +268,8 @@ def open_sqlite(
     """
     lock = _claim(path) if alone else None
     try:
-        writer = _prepare(path, migrating.ours() if scripts is None else scripts)
+        wanted = migrating.ours() if scripts is None else scripts
+        writer = _prepare(path, wanted) if upgrade else _as_it_is(path, wanted)
         reader = _connect(path, "ro")
     except BaseException:
         if lock is not None:
@@ -277,15 +282,34 @@ def open_sqlite(
     return Store(*lanes) if lock is None else _LockedFile(*lanes, lock)
 
 
+_FLOCK: Final = struct.Struct("hhqqi")
+_WHOLE: Final = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+"""The lock on all of a file.  Unlike flock(2) it can be seen without being taken
+for a moment, which might be the moment in which a daemon starts."""
+
+
+def lock_file(path: Path) -> Path:
+    """The file whose lock a daemon holds while it works on the store `path`."""
+    return path.with_name(path.name + ".lock")
+
+
+def is_locked(descriptor: int) -> bool:
+    """Whether somebody holds the lock of the lock file that is open there."""
+    seen = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WHOLE)
+    return bool(_FLOCK.unpack(seen)[0] != fcntl.F_UNLCK)
+
+
 def _claim(path: Path) -> int:
     """The descriptor that holds the daemon's lock on `path`, a file beside it."""
-    beside = path.with_name(path.name + ".lock")
+    beside = lock_file(path)
     try:
         lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreUnusable(f"The store {path} cannot be opened: {error}.") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(lock, fcntl.F_OFD_SETLK, _WHOLE)
+        # What stands in it is the word of whoever held it before.
+        os.ftruncate(lock, 0)
     except OSError as error:
         os.close(lock)
         raise StoreUnusable(
@@ -317,6 +341,27 @@ def _prepare(path: Path, scripts: Sequence[migrating.Script]) -> sqlite3.Connect
                 path.with_name(path.name + end).unlink(missing_ok=True)
         if isinstance(error, (sqlite3.Error, OSError)):
             raise StoreUnusable(f"The store {path} cannot be opened: {error}.") from error
+        raise
+    return connection
+
+
+def _as_it_is(path: Path, scripts: Sequence[migrating.Script]) -> sqlite3.Connection:
+    """The connection that writes, to a file that is there with the schema of this code."""
+    try:
+        connection = _connect(path, "rw")
+    except sqlite3.Error as error:
+        raise StoreUnusable(f"The store {path} cannot be opened: {error}.") from error
+    try:
+        have = in_transaction(connection, READ, migrating.version)
+        if have != len(scripts):
+            raise StoreUnusable(
+                f"The store {path} has the schema {have}, and this fjmcp works with {len(scripts)}."
+                " The daemon upgrades it when it starts: use the tool of the fjmcp that runs."
+            )
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error | StoreDown):
+            raise StoreUnusable(f"The store {path} is none of fjmcp: {error}.") from error
         raise
     return connection
 

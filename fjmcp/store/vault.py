@@ -11,10 +11,10 @@ from __future__ import annotations
 import binascii
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
 
-from attrs import field, frozen
+from attrs import define, evolve, field, frozen
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -36,6 +36,20 @@ class Unsealable(Exception):
     """
 
 
+class Sealing(Protocol):
+    """What seals and opens: a ring, or a vault whose ring changes."""
+
+    def seal(self, secret: bytes, bound: str) -> bytes:
+        """`secret`, sealed for the place `bound`."""
+
+    def open(self, sealed: bytes, bound: str) -> bytes:
+        """What was sealed for the place `bound`.  Raises `Unsealable`."""
+
+
+NEXT: Final = "next"
+ROTATING: Final = "rotating"
+
+
 @frozen
 class Ring:
     """
@@ -43,11 +57,18 @@ class Ring:
 
     As text: one `<8 hex digits> <base64 of 32 bytes>` a line; the last line is
     the current key; empty lines and lines that begin with `#` are skipped.
+    While keys are rotated (`fjmcp.store.rotation`) a line ends with `next`: a
+    key that opens and will be the current one; or with `rotating`: the current
+    key, while rows are sealed anew with it.
     """
 
     _keys: Mapping[bytes, bytes] = field(repr=False)
     current: bytes
     """The id of the key that seals."""
+    upcoming: bytes | None = None
+    """The id of the key that will."""
+    rotating: bool = False
+    """Whether rows are being sealed anew."""
 
     @classmethod
     def generate(cls) -> Ring:
@@ -59,22 +80,66 @@ class Ring:
     def parse(cls, text: str) -> Ring:
         """The ring that `text` holds.  Raises `BadRing`."""
         keys: dict[bytes, bytes] = {}
+        current = upcoming = None
+        rotating = False
         for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip() or line.lstrip().startswith("#"):
+            if is_remark(line):
                 continue
-            key_id, key = _parse_line(line, number)
+            key_id, key, mark = _parse_line(line, number)
             if key_id in keys:
                 raise BadRing(f"line {number}: the key id {key_id.hex()} is there twice")
             keys[key_id] = key
-        if not keys:
-            raise BadRing("it holds no key")
-        return cls(keys, list(keys)[-1])
+            if mark == NEXT and upcoming is not None:
+                raise BadRing(f"line {number}: two keys cannot both be next")
+            if mark == NEXT:
+                upcoming = key_id
+            else:
+                current, rotating = key_id, mark == ROTATING
+        if current is None:
+            raise BadRing("it holds no key" + (" that seals" if keys else ""))
+        return cls(keys, current, upcoming, rotating)
 
     def to_text(self) -> str:
         """The text that `parse` reads.  It is the secret itself."""
-        return "".join(
-            f"{key_id.hex()} {b64encode(key).decode()}\n" for key_id, key in self._keys.items()
+        # The current key is the last but for the next one, wherever they stood.
+        last = [self.current, *([] if self.upcoming is None else [self.upcoming])]
+        order = [key_id for key_id in self._keys if key_id not in last] + last
+        return "".join(f"{self.line(key_id)}\n" for key_id in order)
+
+    def line(self, key_id: bytes) -> str:
+        """The line of one key."""
+        mark = f" {NEXT}" if key_id == self.upcoming else ""
+        if self.rotating and key_id == self.current:
+            mark = f" {ROTATING}"
+        return f"{key_id.hex()} {b64encode(self._keys[key_id]).decode()}{mark}"
+
+    def with_next(self) -> Ring:
+        """This ring and a fresh key, which opens and does not seal yet."""
+        key_id = os.urandom(KEY_ID_LENGTH)
+        while key_id in self._keys:
+            key_id = os.urandom(KEY_ID_LENGTH)
+        keys = {**self._keys, key_id: ChaCha20Poly1305.generate_key()}
+        return Ring(keys, self.current, key_id, self.rotating)
+
+    def promoted(self) -> Ring:
+        """The next key seals, and rows have to follow."""
+        assert self.upcoming is not None
+        return evolve(self, current=self.upcoming, upcoming=None, rotating=True)
+
+    def settled(self) -> Ring:
+        """The rows have followed."""
+        return evolve(self, rotating=False)
+
+    def without(self, ids: Iterable[bytes]) -> Ring:
+        """Fewer keys; neither the current nor the next goes."""
+        gone = set(ids) - {self.current, self.upcoming}
+        return evolve(
+            self, keys={each: key for each, key in self._keys.items() if each not in gone}
         )
+
+    def opening(self, other: Ring) -> Ring:
+        """This ring, which opens what `other` opens too."""
+        return evolve(self, keys={**other._keys, **self._keys})
 
     @property
     def ids(self) -> frozenset[bytes]:
@@ -104,13 +169,47 @@ class Ring:
             raise Unsealable(f"{bound}: changed, cut short, or sealed for another place") from error
 
 
+@define(eq=False)
+class Vault:
+    """
+    The ring of a process that runs, which may be replaced while it is in use.
+
+    Any thread may seal and open.
+    """
+
+    ring: Ring = field(repr=False)
+
+    def seal(self, secret: bytes, bound: str) -> bytes:
+        """`secret`, sealed with the current key for the place `bound`."""
+        return self.ring.seal(secret, bound)
+
+    def open(self, sealed: bytes, bound: str) -> bytes:
+        """What was sealed for the place `bound`.  Raises `Unsealable`."""
+        return self.ring.open(sealed, bound)
+
+    def adopt(self, ring: Ring) -> None:
+        """
+        Seal with this ring from now on.
+
+        What was known goes on opening: a value that was read from its row a
+        moment ago may be sealed with a key that is gone from the file.
+        """
+        self.ring = ring.opening(self.ring)
+
+
+def is_remark(line: str) -> bool:
+    """Whether a line of a key file holds no key."""
+    return not line.strip() or line.lstrip().startswith("#")
+
+
 def key_id(sealed: bytes) -> bytes:
     """The id of the key that sealed `sealed`."""
     return sealed[len(VERSION) : HEAD_LENGTH]
 
 
-def _parse_line(line: str, number: int) -> tuple[bytes, bytes]:
+def _parse_line(line: str, number: int) -> tuple[bytes, bytes, str]:
     words = line.split()
+    mark = words.pop() if len(words) == 3 and words[2] in {NEXT, ROTATING} else ""
     if len(words) != 2 or len(words[0]) != 2 * KEY_ID_LENGTH:
         raise BadRing(f"line {number}: not `<8 hex digits> <base64 of 32 bytes>`")
     try:
@@ -123,4 +222,4 @@ def _parse_line(line: str, number: int) -> tuple[bytes, bytes]:
         raise BadRing(f"line {number}: the key is not base64") from None
     if len(key) != KEY_LENGTH:
         raise BadRing(f"line {number}: the key has {len(key)} bytes, not {KEY_LENGTH}")
-    return found, key
+    return found, key, mark

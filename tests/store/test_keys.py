@@ -168,4 +168,4 @@ class SealedColumnsTests(SynchronousTestCase):
                     table = started[1]
                 if column := re.match(r"\s+(\w+)\s.*-- (.*\b)?sealed\b", line):
                     found.add((table, column[1]))
-        self.assertEqual(found, set(sealed.COLUMNS))
+        self.assertEqual(found, {(column.table, column.name) for column in sealed.COLUMNS})

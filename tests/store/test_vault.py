@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.store.vault import BadRing, Ring, Unsealable, key_id
+from fjmcp.store.vault import BadRing, Ring, Unsealable, Vault, key_id
 
 ONE = "00000001 " + "A" * 43 + "="
 TWO = "0000000a " + "B" * 42 + "A="
+THREE = "0000000b " + "C" * 42 + "A="
 
 
 class SealingTests(SynchronousTestCase):
@@ -97,9 +98,59 @@ class RingTests(SynchronousTestCase):
             "00000001 QUFBQQ==": "4 bytes, not 32",
             "00000001": "line 1",
             ONE + " more": "line 1",
+            ONE + " next": "no key that seals",
+            f"{ONE}\n{TWO} next\n{THREE} next": "line 3: two keys cannot both be next",
+            ONE + " next rotating": "line 1",
         }
         for text, said in cases.items():
             with self.assertRaises(BadRing) as caught:
                 Ring.parse(text)
             self.assertIn(said, str(caught.exception))
             self.assertNotIn("AAAA", str(caught.exception))
+
+
+class TurningTests(SynchronousTestCase):
+    """A ring on its way to another current key."""
+
+    def test_next(self) -> None:
+        """The next key opens and does not seal, wherever its line stands."""
+        for text in (f"{ONE}\n{TWO} next\n", f"{TWO} next\n{ONE}\n"):
+            ring = Ring.parse(text)
+            self.assertEqual(ring.current.hex(), "00000001")
+            self.assertEqual((ring.upcoming or b"").hex(), "0000000a")
+            young = Ring.parse(f"{ONE}\n{TWO}").seal(b"young", "t.c:1")
+            self.assertEqual(ring.open(young, "t.c:1"), b"young")
+            self.assertEqual(key_id(ring.seal(b"s", "t.c:1")).hex(), "00000001")
+            self.assertEqual(Ring.parse(ring.to_text()), ring)
+
+    def test_way(self) -> None:
+        """Next, then current while rows follow, then only current; no key is lost on the way."""
+        ring = Ring.parse(ONE)
+        added = ring.with_next()
+        promoted = added.promoted()
+        self.assertEqual((added.current, promoted.current), (ring.current, added.upcoming))
+        self.assertEqual((promoted.upcoming, promoted.rotating), (None, True))
+        self.assertEqual(promoted.settled().rotating, False)
+        for each in (added, promoted, promoted.settled()):
+            self.assertEqual(len(each.ids), 2)
+            self.assertEqual(Ring.parse(each.to_text()), each)
+
+    def test_without(self) -> None:
+        """Neither the current nor the next key goes."""
+        ring = Ring.parse(f"{THREE}\n{ONE}\n{TWO} next")
+        left = ring.without(ring.ids)
+        self.assertEqual(left.ids, {ring.current, ring.upcoming})
+
+
+class VaultTests(SynchronousTestCase):
+    def test_adopt(self) -> None:
+        """What was read a moment ago still opens with a key that is gone from the file."""
+        vault = Vault(Ring.parse(ONE))
+        old = vault.seal(b"old", "t.c:1")
+        vault.adopt(Ring.parse(TWO))
+        self.assertEqual(vault.open(old, "t.c:1"), b"old")
+        self.assertEqual(key_id(vault.seal(b"young", "t.c:1")).hex(), "0000000a")
+
+    def test_no_key_in_its_repr(self) -> None:
+        """A vault in a log or a traceback shows no key."""
+        self.assertNotIn("AAAA", repr(Vault(Ring.parse(ONE))))
