@@ -15,11 +15,22 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from fjmcp.store.holder import Holder, announce, holder
 from fjmcp.store.migrating import Script, ours
 from fjmcp.store.queries import clients
-from fjmcp.store.transactions import Cursor, Store, StoreDown, StoreUnusable, open_sqlite
+from fjmcp.store.transactions import (
+    Cursor,
+    Store,
+    StoreDown,
+    StoreUnusable,
+    is_locked,
+    lock_file,
+    open_sqlite,
+)
+from fjmcp.store.vault import Ring
 from tests.store.contract import SharedContract, StoreContract, add, grants
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
+from tests.store.sealed_contract import SealedContract
 
 WRITER = """
 import sys, time
@@ -61,10 +72,13 @@ class SqliteTestCase(TestCase):
     def open_again(self) -> Store:
         return self.opened(alone=False)
 
-    def opened(self, *, alone: bool = True, scripts: list[Script] | None = None) -> Store:
+    def opened(
+        self, *, alone: bool = True, upgrade: bool = True, scripts: list[Script] | None = None
+    ) -> Store:
         from twisted.internet import reactor
 
-        store = open_sqlite(self.path, reactor, alone=alone, scripts=scripts)  # type: ignore[arg-type]
+        threads: Any = reactor
+        store = open_sqlite(self.path, threads, alone=alone, upgrade=upgrade, scripts=scripts)
         self.addCleanup(lambda: Deferred.fromCoroutine(store.close()))
         return store
 
@@ -84,6 +98,69 @@ class SqliteStoreTests(SqliteTestCase, StoreContract, SharedContract):
 
 class SqliteGrantsTests(SqliteTestCase, GrantsContract, SignInsContract, IssuerContract):
     """The contract of the rows of OAuth, on a file."""
+
+
+class SqliteSealedTests(SqliteTestCase, SealedContract):
+    """The contract of sealed values, on a file."""
+
+
+class HolderTests(SqliteTestCase):
+    """Who holds a store, and with which keys."""
+
+    def test_held(self) -> None:
+        """A daemon that holds the store is seen, and what it says of its keys; when it is gone,
+        what it said is no more believed."""
+        self.assertIsNone(holder(self.path))
+        store = self.open_store()
+        self.assertEqual(holder(self.path), Holder())
+        ring = Ring.generate()
+        announce(self.path, "/etc/fjmcp/keys", ring, 5.0)
+        expected = Holder(os.getpid(), "/etc/fjmcp/keys", ring.ids, ring.current, 5.0)
+        self.assertEqual(holder(self.path), expected)
+        self.assertIn("in use by another fjmcp daemon", self.unusable())
+        self.assertEqual(holder(self.path), expected)
+        closed = Deferred.fromCoroutine(store.close())
+        closed.addCallback(lambda _: self.assertIsNone(holder(self.path)))
+        closed.addCallback(lambda _: self.open_store())
+        closed.addCallback(lambda _: self.assertEqual(holder(self.path), Holder()))
+        return closed  # type: ignore[return-value]
+
+    def test_looking_harms_nothing(self) -> None:
+        """A daemon starts while somebody looks whether one runs."""
+        lock_file(self.path).touch()
+        with lock_file(self.path).open("rb") as looking:
+            self.assertFalse(is_locked(looking.fileno()))
+            self.open_store()
+            self.assertTrue(is_locked(looking.fileno()))
+
+    def test_half_said(self) -> None:
+        """Half a word of a daemon is that of one that starts."""
+        said = Holder(1, "x", frozenset({b"1234"}), b"1234", 1.0).to_text()
+        self.assertEqual(Holder.from_text(said).current, b"1234")
+        for cut in (said[:10], b"", b"[]", b"{}", b'{"pid": 1}', said.replace(b"31", b"zz")):
+            self.assertIsNone(Holder.from_text(cut).current, cut)
+
+
+class AsItIsTests(SqliteTestCase):
+    """A store that a tool opens beside the daemon, which alone makes and upgrades it."""
+
+    async def test_opened(self) -> None:
+        """What a daemon has made is opened and works."""
+        await self.open_store().write(add, "a")
+        beside = self.opened(alone=False, upgrade=False)
+        self.assertEqual(await beside.read(grants), ["a"])
+
+    def test_refused(self) -> None:
+        """What is not there, is of another schema or is none of ours is refused and left alone."""
+        self.assertIn("unable to open", self.unusable(alone=False, upgrade=False))
+        self.assertFalse(self.path.exists())
+        self.path.touch()
+        self.assertIn("is none of fjmcp", self.unusable(alone=False, upgrade=False))
+        self.path.unlink()
+        self.open_store()
+        later = [*ours(), Script(len(ours()) + 1, "later", "CREATE TABLE later (x INTEGER);")]
+        said = self.unusable(alone=False, upgrade=False, scripts=later)
+        self.assertIn(f"works with {len(later)}", said)
 
 
 class LastsTests(SqliteTestCase):

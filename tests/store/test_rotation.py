@@ -19,7 +19,7 @@ from fjmcp.store.queries import sealed
 from fjmcp.store.rotation import Rotation, RotationStuck, Turned
 from fjmcp.store.vault import Ring, Vault
 from fjmcp.testing import MemoryStore, memory_store, now
-from tests.store.test_sealed import ACCOUNTS, SUCCESSORS, put_account, put_successor, values
+from tests.store.sealed_contract import ACCOUNTS, SUCCESSORS, put_account, put_successor, values
 
 ACCOUNTS_THERE = 7
 
