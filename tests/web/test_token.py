@@ -157,6 +157,22 @@ class ClientTests(BrokerCase):
             "code_verifier": VERIFIER,
         }
 
+    def test_odd_headers(self) -> None:
+        """An Authorization header that is no text is a wrong one; two of them are two ways at
+        once."""
+        words = b64encode(f"{self.app.client_id}:x".encode())
+        for lines, status, error in (
+            (b"Authorization: Basic \xff\xfe\r\n", 401, "invalid_client"),
+            (b"Authorization: \xff\r\n", 401, "invalid_client"),
+            (b"Authorization: Basic %b\r\n" % words * 2, 400, "invalid_request"),
+        ):
+            visit = self.broker.visitor().connect()
+            visit.send(
+                b"POST /oauth/token HTTP/1.1\r\nHost: broker.example\r\nContent-Length: 0\r\n"
+                b"Content-Type: application/x-www-form-urlencoded\r\n" + lines + b"\r\n"
+            )
+            self.assert_error(visit, error, status)
+
     def test_two_ways_at_once(self) -> None:
         """A client that authenticates twice in one request is told to choose."""
         post = self.broker.register(token_endpoint_auth_method="client_secret_post")
@@ -671,6 +687,21 @@ class LeavingTests(BrokerCase):
         self.assertEqual(self.live_grants(), 1)
         self.assert_error(self.app.redeem(code), "invalid_grant")
         self.assertEqual(self.live_grants(), 0)
+
+    def test_in_mid_reuse(self) -> None:
+        """A thief who leaves at once has ended the grant all the same, with all that runs."""
+        code = self.app.code()
+        access = self.app.redeem(code).json()["access_token"]
+        self.app.call(access)
+        child = self.child()
+        self.broker.store.hold()
+        visit = self.app.redeem(code)
+        self.broker.store.release(1)  # the client is found
+        visit.leave()
+        self.broker.store.release()
+        self.broker.settle()
+        self.assertTrue(child.over)
+        self.assertEqual(self.app.knocks(access), 401)
 
     def test_in_mid_refresh(self) -> None:
         """A client that leaves while it refreshes gets the very pair when it asks again."""
