@@ -11,11 +11,11 @@ import os
 from hypothesis import HealthCheck, settings
 
 # A machine that others use stalls now and then: no test fails by the clock.
-settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile("dev", deadline=None, max_examples=25)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=200,
+    max_examples=60,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -147,7 +147,7 @@ class RotationTests(SynchronousTestCase):
         self.assertGreater(turned.count, ACCOUNTS_THERE)
         world.check()
 
-    @settings(max_examples=30)
+    @settings(max_examples=10)
     @given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from("-sk")), max_size=4))
     def test_broken_off(self, breaks: list[tuple[int, str]]) -> None:
         """Broken off anywhere, with a daemon that starts (s) or is killed (k) in between:

@@ -349,7 +349,7 @@ class InterleavingTests(SynchronousTestCase):
             ),
         )
 
-    @settings(max_examples=50, deadline=None)
+    @settings()
     @given(
         st.lists(st.integers(1, 3 * PIECE), min_size=1, max_size=6),
         st.lists(st.integers(1, 2 * PIECE), max_size=20),

@@ -527,7 +527,7 @@ class SlowTests(SiteTestCase):
 
 
 class AnyBytesTests(SiteTestCase):
-    @settings(deadline=None, max_examples=200)
+    @settings()
     @given(
         st.lists(
             st.one_of(
