@@ -358,6 +358,14 @@ FLUSH: Final = 60.0
 UPKEEP: Final = 15 * 60.0
 """A job that takes so long hangs."""
 
+CLOCK_STEP: Final = 60.0
+"""The machine's clock was set if it moved so much more than time did between two
+looks (`EXPIRE`); slewing moves it by 0.3 s in that time."""
+
+CLOCK_TRUST: Final = 3600.0
+"""After the clock was set, nothing is deleted for its age for so long: what
+was set wrongly is mended by then."""
+
 KEY_WATCH: Final = 2.0
 """Between two looks at the key file of a daemon that runs."""
 

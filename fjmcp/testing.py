@@ -49,6 +49,7 @@ from fjmcp.broker.signins import challenge
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import recipe_for
 from fjmcp.daemon.assembly import Parts, assemble
+from fjmcp.daemon.clocks import WallClock
 from fjmcp.daemon.settings import Settings
 from fjmcp.demo.browser import Body, Browser, Page
 from fjmcp.demo.forge.standin import StandIn
@@ -766,6 +767,7 @@ class WholeBroker:
     :ivar reactor: the clock, with the children.
     :ivar forge: where Alice and Bob have accounts.
     :ivar wires: how Forgejo is reached; `flush` brings a late answer home.
+    :ivar set_by: by how many seconds the broker's machine's clock was set.
     """
 
     reactor: FakeReactor = field(factory=FakeReactor)
@@ -775,6 +777,7 @@ class WholeBroker:
     ring: Ring = field(factory=Ring.generate, repr=False)
     trusted_proxies: Proxies | None = None
     meter: Meter = SILENT
+    set_by: float = 0.0
     parts: Parts = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -807,7 +810,8 @@ class WholeBroker:
             settings,
             self.store,
             self.ring,
-            clock=self.reactor,
+            clock=WallClock(self.reactor, lambda: self.reactor.seconds() + self.set_by),
+            ticks=self.reactor,
             http=http_over(self.wires),
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             unready=lambda: None,

@@ -159,7 +159,9 @@ class Credentials:
         now = self._clock.seconds()
         # Where Forgejo's tokens live shorter than the lead, each request would refresh.
         lead = min(self.lead, (row.expires_at - row.received_at) / 2)
-        return now >= row.expires_at - lead and not row.put_off(now)
+        # Received in the future: the clock was set back, and Forgejo's was not.
+        set_back = now < row.received_at - limits.CLOCK_STEP
+        return (set_back or now >= row.expires_at - lead) and not row.put_off(now)
 
     # --- refreshing ---------------------------------------------------------------
 
@@ -171,6 +173,8 @@ class Credentials:
             now = self._clock.seconds()
             if row is None or row.dead or row.version != old.version or row.put_off(now):
                 return row
+            # A clock that was set back must not make this longer than it is.
+            give_up = min(give_up, now + limits.REFRESH_CLAIM)
             if self._stopping or now >= give_up:
                 return row
             if not row.claimed(now):
@@ -226,6 +230,7 @@ class Credentials:
         began = self._clock.seconds()
         while True:
             now = self._clock.seconds()
+            began = min(began, now)
             latest, pending = await self._store.read(_standing, row.account_id, began, now)
             if latest is None or latest.version != row.version:
                 await self._store.write(accounts.release, row.account_id, self._owner)

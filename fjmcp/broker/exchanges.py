@@ -188,6 +188,7 @@ class Exchanges:
         """`Credentials.recover`; must not be cancelled."""
         began = self._clock.seconds()
         while True:
+            began = min(began, self._clock.seconds())
             if not await self.finish_abandoned(await self._left(began)):
                 return
             if not await self._left(began):

@@ -112,7 +112,7 @@ class Link:
 
     :ivar version: of the account's credential that the child was born with.
     :ivar expires_at: when that credential's access token ends, epoch seconds.
-    :ivar idle_since: when its last call ended, epoch seconds; means something
+    :ivar idle_since: when its last call ended, by its clock; means something
         only while nothing is in flight.
     :ivar leaving: why it is taken away; "" while it is not.
     """

@@ -168,6 +168,8 @@ class Pool(Generic[C]):
     _version: str
     _bounds: Bounds = field(factory=Bounds)
     _meter: Meter = field(default=SILENT, kw_only=True)
+    _epoch: Callable[[], float] = field(kw_only=True)
+    """The time by which credentials end, which may be set; the clock measures."""
     on_link_ended: Callable[[Link], None] = field(default=lambda link: None)
     on_link_said: Callable[[Link, Notice], None] = field(default=lambda link, notice: None)
     counts: Counter[str] = field(factory=Counter, init=False)
@@ -179,6 +181,10 @@ class Pool(Generic[C]):
     _answers: OrderedDict[Key, Opened] = field(factory=OrderedDict, init=False)
     _stopping: bool = field(default=False, init=False)
     _tasks: Tasks = field(factory=Tasks, init=False)
+
+    @_epoch.default
+    def _same_clock(self) -> Callable[[], float]:
+        return self._clock.seconds
 
     # --- asking ----------------------------------------------------------------
 
@@ -279,7 +285,7 @@ class Pool(Generic[C]):
 
         Its credential is not the newest; it serves while it has not ended.
         """
-        now = self._clock.seconds()
+        now = self._epoch()
         for link in self._open.get(key, ()):
             if link.usable and link.expires_at > now and link.in_flight < self._bounds.in_flight:
                 return link

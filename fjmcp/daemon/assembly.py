@@ -27,6 +27,7 @@ from fjmcp.broker.signins import SignIns
 from fjmcp.broker.upkeep import Job, Upkeep
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import Command, command_for
+from fjmcp.daemon.clocks import Trust
 from fjmcp.daemon.measured import MeasuredPeer
 from fjmcp.daemon.settings import Settings
 from fjmcp.daemon.version import VERSION
@@ -69,6 +70,7 @@ class Parts:
     store: Store
     mcp: Endpoint
     upkeep: Upkeep
+    trust: Trust
 
     def adopt(self, settings: Settings) -> None:
         """Work with other values from now on; of which settings, says `reloading.LIVE`."""
@@ -90,6 +92,8 @@ class Parts:
             await self.credentials.refresh_sleeping()
 
         async def expire() -> None:
+            if not self.trust.look():
+                return
             await self.endings.expire()
             await self.sessions.expire()
             await self.store.write(expiry.sweep, self.clock.seconds())
@@ -112,15 +116,20 @@ def assemble(
     launcher: Launcher,
     unready: Callable[[], str | None],
     meter: Meter = SILENT,
+    ticks: IReactorTime | None = None,
 ) -> Parts:
     """
     Every part with what it needs, and nothing else.
 
+    :param clock: epoch seconds, for all that rows and tokens know.
+    :param ticks: seconds that nobody sets, for what only this process measures;
+        by default the clock.
     :param http: how Forgejo is reached.
     :param launcher: how children are started.
     :param unready: why the process wants no requests just now, or None.
     :param meter: who is told of what happens.
     """
+    ticks = ticks or clock
     endpoints = Endpoints(settings.public_url)
     tasks = Tasks()
     forge = Forge(
@@ -161,7 +170,8 @@ def assemble(
         launcher=launcher,
         command_for=child_of,
         credentials=credentials,
-        clock=clock,
+        clock=ticks,
+        epoch=clock.seconds,
         version=VERSION,
         bounds=Bounds(children=settings.max_sessions),
         meter=meter,
@@ -181,7 +191,7 @@ def assemble(
         clock=clock,
         require_session_id=settings.require_session_id,
     )
-    rates = Rates(Addresses(settings.trusted_proxies), clock)
+    rates = Rates(Addresses(settings.trusted_proxies), ticks)
     browser = Authorize(
         registrar=registrar,
         signins=signins,
@@ -216,7 +226,8 @@ def assemble(
         endings=endings,
         store=store,
         mcp=mcp,
-        upkeep=Upkeep(clock),
+        upkeep=Upkeep(ticks),
+        trust=Trust(clock, ticks),
     )
     parts.schedule(settings)
     return parts

@@ -24,6 +24,7 @@ from fjmcp import limits
 from fjmcp.children.exposure import exposure, look
 from fjmcp.children.launch import Launcher, ToolMissing, confinement
 from fjmcp.daemon.assembly import Parts, assemble
+from fjmcp.daemon.clocks import WallClock
 from fjmcp.daemon.exits import stop_as_failed
 from fjmcp.daemon.hiding import hide
 from fjmcp.daemon.keywatch import KeyWatch
@@ -76,6 +77,7 @@ class Daemon(Service):
     ) -> None:
         self._settings = settings
         self._reactor = reactor
+        self._clock = WallClock(reactor)
         self._supervisor = supervisor
         self._threshold = threshold
         self._configuration = Configuration(settings, again, self._adopt)
@@ -125,13 +127,14 @@ class Daemon(Service):
             around=lambda name, lane: MeasuredLane(lane, name, meter, time.perf_counter),
         )
         vault = Vault(await keys.load(settings.keys, self._store))
-        self._key_watch = KeyWatch(settings.keys, vault, settings.store, self._reactor)
+        self._key_watch = KeyWatch(settings.keys, vault, settings.store, self._clock)
         self._key_watch.start()
         parts = self._parts = assemble(
             settings,
             self._store,
             vault,
-            clock=self._reactor,
+            clock=self._clock,
+            ticks=self._reactor,
             http=forge_http(self._reactor),
             launcher=Launcher(self._reactor, confinement()),
             unready=lambda: self._unready,
@@ -190,7 +193,7 @@ class Daemon(Service):
             lambda: [(link.phase, link.in_flight) for link in parts.pool.links()],
         )
         endpoints = Endpoints(settings.public_url)
-        site = Site(endpoints, Scrape(metrics.exposition).routes(), self._reactor)
+        site = Site(endpoints, Scrape(metrics.exposition).routes(), self._clock)
         self._metrics_port = await self._listen(settings.metrics_listen, site)
 
     async def _listen(self, where: str, site: Site) -> IListeningPort:

@@ -35,8 +35,10 @@ def makeService(options: Options) -> IService:
     """The daemon, which logs as it is told and starts with its parent."""
     from twisted.internet import reactor
 
+    from fjmcp.daemon.clocks import steady
     from fjmcp.daemon.service import make_service
 
+    steady(reactor)
     # Before any process is started, be it git for our own version.
     supervisor = Supervisor.from_environment(os.environ, os.getpid())
     made = version.build()

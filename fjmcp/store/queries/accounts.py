@@ -22,6 +22,11 @@ from fjmcp import limits
 from fjmcp.oauth.tokens import Digest
 from fjmcp.store.transactions import Cursor
 
+_LONGEST_CLAIM: Final = 2 * limits.REFRESH_CLAIM
+_LONGEST_WAIT: Final = 2 * limits.FORGE_RETRY_AFTER
+"""What ends later than this was written before the clock was set back, and would
+hold for as long; the clocks of several nodes may differ by half of it."""
+
 
 @frozen
 class SealedPair:
@@ -61,11 +66,13 @@ class Account:
 
     def claimed(self, now: float) -> bool:
         """Whether somebody is refreshing it."""
-        return self.refresh_until is not None and self.refresh_until > now
+        until = self.refresh_until
+        return until is not None and now < until <= now + _LONGEST_CLAIM
 
     def put_off(self, now: float) -> bool:
         """Whether a troubled refresh has put the next one off."""
-        return self.retry_after is not None and self.retry_after > now
+        until = self.retry_after
+        return until is not None and now < until <= now + _LONGEST_WAIT
 
 
 @frozen
@@ -136,12 +143,13 @@ def sleeping(cursor: Cursor, before: float, now: float, most: int) -> list[Accou
     rows = cursor.many(
         f"SELECT {_COLUMNS} FROM accounts"
         " WHERE received_at <= ? AND dead_since IS NULL AND credential IS NOT NULL"
-        " AND (retry_after IS NULL OR retry_after <= ?)"
+        " AND (retry_after IS NULL OR retry_after <= ? OR retry_after > ?)"
         " AND EXISTS (SELECT 1 FROM grants"
         "  WHERE grants.account_id = accounts.account_id AND ended_at IS NULL)"
         " ORDER BY received_at LIMIT ?",
         before,
         now,
+        now + _LONGEST_WAIT,
         most,
     )
     return [Account(*row) for row in rows]
@@ -164,15 +172,17 @@ def claim(cursor: Cursor, account_id: int, version: int, owner: str, now: float)
         "UPDATE accounts SET refresh_owner = ?, refresh_until = ?"
         " WHERE account_id = ? AND version = ?"
         " AND dead_since IS NULL AND credential IS NOT NULL"
-        " AND (refresh_until IS NULL OR refresh_until <= ?)"
-        " AND (retry_after IS NULL OR retry_after <= ?)"
+        " AND (refresh_until IS NULL OR refresh_until <= ? OR refresh_until > ?)"
+        " AND (retry_after IS NULL OR retry_after <= ? OR retry_after > ?)"
         f" RETURNING {_COLUMNS}",
         owner,
         now + limits.REFRESH_CLAIM,
         account_id,
         version,
         now,
+        now + _LONGEST_CLAIM,
         now,
+        now + _LONGEST_WAIT,
     )
     return None if row is None else Account(*row)
 
