@@ -4,6 +4,11 @@ JSON-RPC with one child: ids, progress tokens, and whose message is whose.
 Clients choose ids and progress tokens as they like, so two of them may choose
 the same.  To the child every request has a small number of ours, which is its
 id and its progress token; what comes back gets the client's own put in again.
+
+Children choose ids of their questions as they like, too, and a session may
+have two, while one takes the place of the other.  To the client every question
+has an id that no other child of this process gives; its answer gets the
+child's own put in again.
 """
 
 from __future__ import annotations
@@ -64,6 +69,22 @@ class Question:
 
 
 @frozen
+class Posed:
+    """A question for the client: its id there, and the message."""
+
+    id: bytes
+    line: bytes
+
+
+@frozen
+class Withdrawn:
+    """The child wants no answer to its question `id` any more; what tells the client so."""
+
+    id: bytes
+    line: bytes
+
+
+@frozen
 class Aside:
     """A notification that names no request of ours."""
 
@@ -77,7 +98,7 @@ class Stray:
     reason: str
 
 
-Heard: TypeAlias = Answer | Progress | Question | Aside | Stray
+Heard: TypeAlias = Answer | Progress | Question | Withdrawn | Aside | Stray
 
 
 @frozen
@@ -89,14 +110,20 @@ class _Asked:
 @define
 class Conversation:
     """
-    The requests that a child has not answered.
+    The requests that a child has not answered, and those that it has asked.
 
-    Numbers are never used twice, so an answer that comes late, after its
-    request was forgotten, reaches nobody else.
+    Numbers and ids are never used twice, so an answer that comes late, after
+    its request was forgotten, reaches nobody else.
+
+    :ivar name: begins the ids of questions: printable ASCII without quotes
+        and backslashes.
     """
 
+    name: str = "q"
     _last: int = field(default=0, init=False)
     _asked: dict[int, _Asked] = field(factory=dict, init=False)
+    _posed: int = field(default=0, init=False)
+    _questions: dict[bytes, _Asked] = field(factory=dict, init=False)
 
     @property
     def outstanding(self) -> tuple[int, ...]:
@@ -107,7 +134,7 @@ class Conversation:
         """Begin a request.  Its params go on as they are, but for the token."""
         self._last = number = self._last + 1
         token = _progress_token(request.params)
-        params = request.params if token is None else _with_token(request.params, number)
+        params = request.params if token is None else _with_token(request.params, b"%d" % number)
         self._asked[number] = _Asked(request.id, token)
         return Ask(number, encode_request(b"%d" % number, request.method, params))
 
@@ -133,6 +160,8 @@ class Conversation:
                 return self._hear_reply(message)
             case Notice(method=method) if method == PROGRESS:
                 return self._hear_progress(message)
+            case Notice(method=method) if method == CANCELLED:
+                return self._hear_cancelled(message)
             case Notice():
                 return Aside(message)
             case Request():
@@ -155,6 +184,52 @@ class Conversation:
             return Stray("progress of nothing that was asked")
         params = members.put(notice.params, "progressToken", asked.token)
         return Progress(number, encode_notice(PROGRESS, params))
+
+    def _hear_cancelled(self, notice: Notice) -> Withdrawn | Stray:
+        theirs = cancelled_id(notice.params)
+        # Of two questions with one id the later is meant, as for a client's.
+        for id, asked in reversed(self._questions.items()):
+            if same_id(asked.id) == theirs:
+                del self._questions[id]
+                params = members.put(notice.params, "requestId", id)
+                return Withdrawn(id, encode_notice(CANCELLED, params))
+        return Stray("a cancellation of nothing that it asked")
+
+    # --- questions ---------------------------------------------------------------
+
+    def pose(self, question: Question) -> Posed:
+        """Begin a question.  Its params go on as they are, but for the token."""
+        self._posed += 1
+        id = b'"%b.%d"' % (self.name.encode("ascii"), self._posed)
+        request = question.request
+        token = _progress_token(request.params)
+        params = request.params if token is None else _with_token(request.params, id)
+        self._questions[id] = _Asked(request.id, token)
+        return Posed(id, encode_request(id, request.method, params))
+
+    def settle(self, reply: Reply) -> Posed | None:
+        """
+        A client's answer as the child knows it, and which question it settles;
+        None if it answers none that is open.
+        """
+        id = same_id(reply.id)
+        asked = self._questions.pop(id, None)
+        if asked is None:
+            return None
+        return Posed(id, encode_reply(asked.id, result=reply.result, error=reply.error))
+
+    def drop(self, id: bytes) -> bytes | None:
+        """Nobody answers this question any more; its id as the child knows it."""
+        asked = self._questions.pop(id, None)
+        return None if asked is None else asked.id
+
+    def question_progress(self, params: bytes) -> bytes | None:
+        """A client's news of a question as the child knows it; None if they are of none."""
+        token = members.read(params).get("progressToken", b"")
+        asked = self._questions.get(same_id(token)) if is_id(token) else None
+        if asked is None or asked.token is None:
+            return None
+        return encode_notice(PROGRESS, members.put(params, "progressToken", asked.token))
 
     def ping_answer(self, question: Question) -> bytes | None:
         """The line that answers the child's `ping`; None if it asks another thing."""
@@ -181,8 +256,8 @@ def _progress_token(params: bytes) -> bytes | None:
     return token if is_id(token) else None
 
 
-def _with_token(params: bytes, number: int) -> bytes:
-    meta = {**members.meta(params), "progressToken": b"%d" % number}
+def _with_token(params: bytes, token: bytes) -> bytes:
+    meta = {**members.meta(params), "progressToken": token}
     return members.put(params, "_meta", members.write(meta))
 
 

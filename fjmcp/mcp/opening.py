@@ -7,6 +7,7 @@ are told `clientInfo` fjmcp, so the client's name is no part of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Final
 
@@ -91,18 +92,41 @@ class Opening:
                 return evolve(self, subscriptions=self.subscriptions - {uri})
         return self
 
+    @property
+    def base(self) -> Opening:
+        """What it began as: nothing set, nothing subscribed."""
+        return evolve(self, log_level=None, subscriptions=frozenset())
+
     def replay(self) -> list[tuple[str, bytes]]:
         """
         Method and params of what a successor is asked when it is initialized,
         before anything else (design D2).
         """
+        return self.since(self.base)
+
+    def since(self, earlier: Opening) -> list[tuple[str, bytes]]:
+        """
+        Method and params of what a child is asked that was told `earlier`.
+
+        Both have one base.  There is no way to take a log level back.
+        """
         asked = []
-        if self.log_level is not None:
+        if self.log_level not in (None, earlier.log_level):
             asked.append(("logging/setLevel", _canonical({"level": self.log_level})))
-        for uri in sorted(self.subscriptions):
-            asked.append(("resources/subscribe", _canonical({"uri": uri})))
+        for method, uris in (
+            ("resources/unsubscribe", earlier.subscriptions - self.subscriptions),
+            ("resources/subscribe", self.subscriptions - earlier.subscriptions),
+        ):
+            asked.extend((method, _canonical({"uri": uri})) for uri in sorted(uris))
         return asked
 
+
+NEEDS_OWN_CHILD: Final[Mapping[str, tuple[str, ...]]] = {
+    "logging/setLevel": ("logging",),
+    "resources/subscribe": ("resources", "subscribe"),
+}
+"""Requests that make a session personal (design D1), and where among its
+capabilities a child says that it knows them."""
 
 PLAIN: Final = Opening(LEGACY[0], b"{}")
 """For a request of nobody's session (design D3)."""
@@ -155,6 +179,13 @@ class Opened:
     capabilities: bytes
     server_name: str
     server_version: str
+
+    def offers(self, *path: str) -> bool:
+        """Whether the child has this capability, at a path as `resources`, `subscribe`."""
+        found: Any = msgspec.json.decode(self.capabilities)
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found is not None and found is not False
 
 
 class _ServerInfo(msgspec.Struct, frozen=True):

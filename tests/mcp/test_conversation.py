@@ -23,9 +23,11 @@ from fjmcp.mcp.conversation import (
     Answer,
     Aside,
     Conversation,
+    Posed,
     Progress,
     Question,
     Stray,
+    Withdrawn,
     cancelled_id,
 )
 from fjmcp.mcp.wire import Notice, Reply, Request, encode_notice, encode_reply, read_line, same_id
@@ -219,6 +221,91 @@ class Hearing(SynchronousTestCase):
         ping = Question(Request(b'"p"', "ping"))
         self.assertEqual(conversation.ping_answer(ping), b'{"jsonrpc":"2.0","id":"p","result":{}}')
         self.assertIsNone(conversation.ping_answer(Question(Request(b'"p"', "roots/list"))))
+
+
+class Questions(SynchronousTestCase):
+    """Requests of the child, on their way to the client and back."""
+
+    def pose(self, conversation: Conversation, id: bytes = b"1", params: bytes = b"{}") -> Posed:
+        heard = conversation.hear(Request(id, "sampling/createMessage", params))
+        assert isinstance(heard, Question)
+        return conversation.pose(heard)
+
+    def test_ids(self) -> None:
+        """Each has an id of its own, at the client and among all children."""
+        conversations = [Conversation("a"), Conversation("b")]
+        posed = [self.pose(conversations[n % 2], b"7") for n in range(6)]
+        self.assertEqual(len({each.id for each in posed}), 6)
+        for each in posed:
+            self.assertEqual(json.dumps(json.loads(each.line)["id"]).encode(), each.id)
+
+    @given(OBJECTS, IDS)
+    def test_bytes_pass(self, payload: str, id: str) -> None:
+        """Params and answer go on as they came, in one line; the child gets its own id back."""
+        assume(b"progressToken" not in payload.encode() and len(id.encode()) <= limits.REQUEST_ID)
+        raw = payload.encode()
+        for answer, told in (
+            ((raw, None), Reply(id.encode(), flat(payload))),
+            ((None, raw), Reply(id.encode(), None, flat(payload))),
+        ):
+            conversation = Conversation()
+            posed = self.pose(conversation, id.encode(), raw)
+            asked = Request(posed.id, "sampling/createMessage", flat(payload))
+            self.assertEqual(read_line(posed.line), asked)
+            settled = conversation.settle(Reply(posed.id, *answer))
+            assert settled is not None
+            self.assertEqual((settled.id, read_line(settled.line)), (posed.id, told))
+            self.assertIsNone(conversation.settle(Reply(posed.id, *answer)), "answered twice")
+
+    def test_answer_in_other_words(self) -> None:
+        """An id is the same however the client writes it; another is another."""
+        conversation = Conversation("q")
+        self.pose(conversation, b'"x"')
+        for id in (b'"q.2"', b"1", b"null", b'"1"', b'"Q.1"'):
+            self.assertIsNone(conversation.settle(Reply(id, None, b"{}")))
+        settled = conversation.settle(Reply(b'"\\u0071.1"', b"{}"))
+        self.assertEqual(settled, Posed(b'"q.1"', encode_reply(b'"x"', result=b"{}")))
+
+    def test_dropped(self) -> None:
+        """What nobody answers any more is told by the child's id, once."""
+        conversation = Conversation()
+        posed = self.pose(conversation, b"5.0")
+        self.assertEqual(conversation.drop(posed.id), b"5.0")
+        self.assertIsNone(conversation.drop(posed.id))
+        self.assertIsNone(conversation.settle(Reply(posed.id, b"{}")))
+
+    def test_withdrawn(self) -> None:
+        """The child's cancellation names the client's id and keeps its reason."""
+        conversation = Conversation()
+        one, two = self.pose(conversation, b"7"), self.pose(conversation, b"7")
+        notice = Notice("notifications/cancelled", b'{"requestId":7.0,"reason":"no\\u002e"}')
+        for posed in (two, one):
+            heard = conversation.hear(notice)
+            line = b'{"requestId":%b,"reason":"no\\u002e"}' % posed.id
+            self.assertEqual(heard, Withdrawn(posed.id, encode_notice(notice.method, line)))
+        self.assertIsInstance(conversation.hear(notice), Stray)
+        for params in (b"", b"[]", b"{}", b'{"requestId":null}', b'{"requestId":%b}' % one.id):
+            heard = conversation.hear(Notice("notifications/cancelled", params))
+            self.assertIsInstance(heard, Stray)
+        self.assertIsNone(conversation.settle(Reply(one.id, b"{}")))
+
+    def test_progress(self) -> None:
+        """A question's token is ours for the client, and the child's again for the child."""
+        conversation = Conversation()
+        posed = self.pose(conversation, b"1", tokened(b'"t"'))
+        asked = read_line(posed.line)
+        assert isinstance(asked, Request)
+        self.assertEqual(asked.params, tokened(posed.id))
+        news = b'{"progressToken":%b,"progress":1.10}'
+        self.assertEqual(
+            conversation.question_progress(news % posed.id),
+            encode_notice("notifications/progress", news % b'"t"'),
+        )
+        plain = self.pose(conversation)
+        for token in (plain.id, b'"t"', b"1", b"null", b"[]"):
+            self.assertIsNone(conversation.question_progress(news % token))
+        conversation.settle(Reply(posed.id, b"{}"))
+        self.assertIsNone(conversation.question_progress(news % posed.id))
 
 
 class Cancelled(SynchronousTestCase):

@@ -202,6 +202,22 @@ class Replay(SynchronousTestCase):
             successor = successor.after(Request(b"1", method, params))
         self.assertEqual(successor, one)
 
+    @given(st.lists(REQUESTS), st.lists(REQUESTS))
+    def test_brings_a_child_along(self, first: list[Request], then: list[Request]) -> None:
+        """A child that was told an earlier opening is told what has changed, and no more."""
+        earlier = PLAIN
+        for request in first:
+            earlier = earlier.after(request)
+        now = earlier
+        for request in then:
+            now = now.after(request)
+        child = earlier
+        for method, params in now.since(earlier):
+            self.assertNotEqual(child, now)
+            child = child.after(Request(b"1", method, params))
+        self.assertEqual(child, now)
+        self.assertEqual(now.base, PLAIN)
+
     def test_last_level_and_open_subscriptions(self) -> None:
         """The last level and what is still subscribed are told, nothing else."""
         one = PLAIN
@@ -275,6 +291,24 @@ class Result(SynchronousTestCase):
             b'{"protocolVersion":"2025-11-25","capabilities":{"a":%b}}' % (b"[" * 800 + b"]" * 800),
         ]:
             self.assertIsNone(read_result(result), result)
+
+
+class Offers(SynchronousTestCase):
+    """What a child says that it can do."""
+
+    def test_table(self) -> None:
+        """A capability is there unless it is missing, null or false."""
+        for capabilities, logs, subscribes in (
+            ({}, False, False),
+            ({"logging": {}, "resources": {}}, True, False),
+            ({"logging": None, "resources": {"subscribe": False}}, False, False),
+            ({"resources": {"subscribe": True}}, False, True),
+            ({"resources": [], "logging": True}, True, False),
+        ):
+            one = opened(capabilities)
+            self.assertEqual(
+                (one.offers("logging"), one.offers("resources", "subscribe")), (logs, subscribes)
+            )
 
 
 class Compatible(SynchronousTestCase):
