@@ -8,6 +8,9 @@ IN := $(VENV)/bin/python
 # ARGS goes to the command behind demo, run and test: make test ARGS='-k tokens -x'
 ARGS ?=
 
+# How many processes share the whole suite; much of it waits for real processes.
+JOBS ?= 2
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env demo run test lint format docs wheel wheel-test news clean distclean
@@ -35,8 +38,8 @@ run: env  ## the demo for a developer: starts again when a source file changes
 	@$(IN) scripts/again fjmcp -- $(IN) -m fjmcp.demo $(ARGS)
 
 test: env  ## the whole suite under pytest, then (without ARGS) the unit part under trial
-	$(IN) -m pytest $(ARGS)
-	$(if $(ARGS),,$(IN) -W error -m twisted.trial --reporter=text --random=0 $(UNIT))
+	$(IN) -m pytest $(or $(ARGS),-n $(JOBS) --dist loadscope)
+	$(if $(ARGS),,$(IN) -W error -m twisted.trial -j $(JOBS) --reporter=text $(UNIT))
 
 lint: env  ## ruff, mypy strict, the floors, no mock.patch
 	$(IN) -m ruff check .

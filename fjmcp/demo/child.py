@@ -7,6 +7,7 @@ a build of it by Go, and gitea-mcp in an environment of its own.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -68,6 +69,14 @@ def find(asked: str | None, home: Path, say: Say) -> RealChild:
     """
     if asked is not None and asked not in (FORGEJO_MCP, GITEA_MCP):
         return _at(Path(asked), "you named it with --child")
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        # Two that install into one folder would each spoil the other's work.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _have(asked, home, say)
+
+
+def _have(asked: str | None, home: Path, say: Say) -> RealChild:
     if asked == GITEA_MCP:
         return _gitea_mcp(home, "you asked for it with --child", say)
     child = _forgejo_mcp(home, say)
