@@ -289,6 +289,24 @@ CANCELLED_CALL: Final = 10.0
 """After a call was cancelled, for the child's answer; many children, as they
 should, give none."""
 
+REPLAY: Final = 5.0
+"""For a successor's answers to what it is told again: a log level, subscriptions.
+A child that gives none is used all the same."""
+
+ROOM: Final = 30.0
+"""A request past `CHILD_IN_FLIGHT` of a session with a child of its own waits so
+long for another one to end, since no second child can stand in for the first."""
+
+ROOM_WAITERS: Final = 32
+"""Requests that wait so at one child; each holds up to `MCP_BODY`."""
+
+QUESTION: Final = 10 * 60.0
+"""A child's question to a client: a person may have to read and decide, and the
+call that it belongs to ends at `CALL`."""
+
+QUESTIONS: Final = 32
+"""Open questions of one child; an honest one asks once a call."""
+
 OPENINGS: Final = 1000
 """Answers to `initialize` that are kept to be given again, a few KiB each."""
 

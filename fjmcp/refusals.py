@@ -154,6 +154,12 @@ OTHER_ACCOUNTS_SESSION: Final = McpRefusal(
 SESSION_REQUIRED: Final = McpRefusal(
     "session-required", 400, -32600, "Mcp-Session-Id is missing. Open a session with initialize."
 )
+NOT_OFFERED: Final = McpRefusal(
+    "not-offered",
+    200,
+    -32601,
+    "The Forgejo tool server does not offer this: see the capabilities in its initialize result.",
+)
 NO_STREAM: Final = McpRefusal(
     "no-stream",
     405,
@@ -221,6 +227,21 @@ CHILD_UNREADABLE: Final = McpRefusal(
 )
 NO_QUESTIONS: Final = McpRefusal(
     "no-questions", 200, -32601, "The client of this server cannot be asked."
+)
+QUESTION_UNHEARD: Final = McpRefusal(
+    "question-unheard",
+    200,
+    -32603,
+    "The client listens to no stream just now, so that it cannot be asked.",
+)
+QUESTION_UNANSWERED: Final = McpRefusal(
+    "question-unanswered", 200, -32603, "The client did not answer in time."
+)
+TOO_MANY_QUESTIONS: Final = McpRefusal(
+    "too-many-questions",
+    200,
+    -32603,
+    "The client has not answered the questions before. Ask again when it has.",
 )
 CHILDREN_FULL: Final = McpRefusal(
     "children-full",

@@ -8,12 +8,15 @@ A link: one child, and the conversation with it.
 
 Every asker is answered exactly once, unless it leaves: by the child, or with
 an error when the child ends, takes too long, or is taken away.
-A link belongs to one grant for all its life.
+A link belongs to one grant for all its life, and perhaps to one session of it.
+What its child says that answers nobody is for that session; of a link that
+several share it is nobody's, but that a list has changed (design §3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, Protocol
 
@@ -23,6 +26,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from fjmcp import limits
+from fjmcp.broker.questions import Questions
 from fjmcp.children.launch import Launcher
 from fjmcp.children.process import Child, End
 from fjmcp.children.profiles import Command
@@ -34,6 +38,7 @@ from fjmcp.mcp.conversation import (
     Progress,
     Question,
     Stray,
+    Withdrawn,
 )
 from fjmcp.mcp.opening import Opened, Opening, initialize_params, read_result
 from fjmcp.mcp.wire import (
@@ -69,8 +74,13 @@ _INITIALIZED: Final = encode_notice("notifications/initialized")
 class Asker(Protocol):
     """Who waits for the answer to a request.  Lines are JSON-RPC messages."""
 
-    def said(self, line: bytes) -> None:
-        """News of the request: progress."""
+    def said(self, line: bytes) -> bool:
+        """
+        What comes before the answer: progress, and what the child says besides.
+
+        False if the client does not hear it, since its answer is one JSON
+        response, or it is gone.
+        """
 
     def answered(self, line: bytes) -> None:
         """The answer, or an error in its place.  Comes once, and last."""
@@ -83,7 +93,13 @@ class LinkHearer(Protocol):
         """Its child is gone and its askers are answered."""
 
     def link_said(self, link: Link, notice: Notice) -> None:
-        """Its child said something that answers nobody."""
+        """Its child said something that answers nobody and that no stream took."""
+
+    def link_tells(self, link: Link, line: bytes) -> bool:
+        """
+        Its child has a message for its session: for the stream of that, which
+        belongs to no call.  False if there is none.
+        """
 
 
 class Phase(Enum):
@@ -104,16 +120,23 @@ class _Call:
     deadline: IDelayedCall
     cancelled: bool = False
 
+    def hears(self, line: bytes) -> bool:
+        """Say it to the client of this call; False if that does not hear it."""
+        return self.asker is not None and self.asker.said(line)
+
 
 @define(eq=False, repr=False)
 class Link:
     """
     One child of one grant.
 
+    :ivar opening: what its child was told.
+    :ivar owner: the only session that it serves, by the digest of its id; b""
+        if any with an equal opening may share it.
     :ivar version: of the account's credential that the child was born with.
     :ivar expires_at: when that credential's access token ends, epoch seconds.
-    :ivar idle_since: when its last call ended, by its clock; means something
-        only while nothing is in flight.
+    :ivar idle_since: when its last call or question ended, by its clock;
+        means something only while it is idle.
     :ivar leaving: why it is taken away; "" while it is not.
     """
 
@@ -126,16 +149,22 @@ class Link:
     expires_at: float
     _hearer: LinkHearer
     _clock: IReactorTime
+    owner: bytes = field(default=b"", kw_only=True)
     _meter: Meter = field(default=SILENT, kw_only=True)
     phase: Phase = field(default=Phase.STARTING, init=False)
     idle_since: float = field(default=0.0, init=False)
     leaving: str = field(default="", init=False)
     _child: Child = field(init=False)
-    _conversation: Conversation = field(factory=Conversation, init=False)
+    _conversation: Conversation = field(init=False)
+    _questions: Questions = field(init=False)
     _calls: dict[int, _Call] = field(factory=dict, init=False)
+    _replays: dict[int, str] = field(factory=dict, init=False)
+    """The methods of what is told again, by number, until it is answered."""
     _opened: Opened | None = field(default=None, init=False)
     _start: Deferred[Reply | McpRefusal] | None = field(default=None, init=False)
+    _replayed: Deferred[None] | None = field(default=None, init=False)
     _drains: list[Deferred[None]] = field(factory=list, init=False)
+    _rooms: list[Deferred[None]] = field(factory=list, init=False)
     _strays: Trickle = field(init=False)
 
     @classmethod
@@ -147,6 +176,7 @@ class Link:
         grant_id: str,
         account_id: int,
         opening: Opening,
+        owner: bytes = b"",
         version: int,
         expires_at: float,
         hearer: LinkHearer,
@@ -154,9 +184,29 @@ class Link:
         meter: Meter = SILENT,
     ) -> Link:
         """A link to a child that is not started yet."""
-        link = cls(grant_id, account_id, opening, version, expires_at, hearer, clock, meter=meter)
+        link = cls(
+            grant_id,
+            account_id,
+            opening,
+            version,
+            expires_at,
+            hearer,
+            clock,
+            owner=owner,
+            meter=meter,
+        )
         link._child = Child(launcher, command, link, clock)
         link._strays = Trickle(clock)
+        # Unlike that of any other child, those of an earlier process included.
+        link._conversation = Conversation(secrets.token_hex(4))
+        link._questions = Questions(
+            link._conversation,
+            clock,
+            link._child.send,
+            link._place,
+            link._rest,
+            None if owner else NO_QUESTIONS,
+        )
         return link
 
     @property
@@ -182,6 +232,16 @@ class Link:
         return len(self._calls)
 
     @property
+    def idle(self) -> bool:
+        """Whether nobody waits for it, nor it for anybody."""
+        return not self._calls and not self._questions
+
+    @property
+    def crowd(self) -> int:
+        """Those who wait in `room`."""
+        return len(self._rooms)
+
+    @property
     def usable(self) -> bool:
         """Whether it takes requests."""
         return self.phase is Phase.OPEN and self._child.usable
@@ -199,7 +259,7 @@ class Link:
 
     async def start(self, version: str, limit: float) -> Opened | McpRefusal:
         """
-        Start the child and tell it the opening.
+        Start the child and tell it the opening, all that a session set included.
 
         Must not be cancelled: the child would be nobody's.
 
@@ -229,9 +289,54 @@ class Link:
             return CHILD_START_FAILED
         self._opened = opened
         self._child.send(_INITIALIZED)
+        await self._replay()
+        if self.phase is not Phase.STARTING:
+            return CHILD_START_FAILED
         self.phase = Phase.OPEN
         self.idle_since = self._clock.seconds()
         return opened
+
+    async def _replay(self) -> None:
+        self._tell_again(self.opening.replay())
+        if not self._replays:
+            return
+        told = self._replayed = Deferred()
+        try:
+            await told.addTimeout(limits.REPLAY, self._clock)
+        except TimeoutError:
+            self.log.warn("child is slow to take up a session", pid=self.pid)
+        finally:
+            self._replayed = None
+
+    def _tell_again(self, requests: Iterable[tuple[str, bytes]]) -> None:
+        for method, params in requests:
+            ask = self._conversation.ask(Request(_INITIALIZE.id, method, params))
+            if self._child.send(ask.line):
+                self._replays[ask.number] = method
+            else:
+                self._conversation.forget(ask.number)
+
+    def _told_again(self, number: int, reply: Reply) -> None:
+        method = self._replays.pop(number)
+        if reply.error is not None:
+            self.log.warn(
+                "child refuses what its session had set",
+                pid=self.pid,
+                method=method,
+                error=reply.error[:500].decode("utf-8", "replace"),
+            )
+        if not self._replays and self._replayed is not None:
+            self._replayed.callback(None)
+
+    def catch_up(self, opening: Opening) -> None:
+        """
+        Bring the child to `opening`, of the same base as its own.
+
+        What it is asked next it is asked after this.
+        """
+        if self._opened is not None and self.phase in (Phase.STARTING, Phase.OPEN):
+            self._tell_again(opening.since(self.opening))
+        self.opening = opening
 
     async def drain(self, limit: float) -> End:
         """
@@ -240,8 +345,7 @@ class Link:
         Calls that `limit` seconds are not enough for get CHILD_DRAINED.
         May run twice at a time; the shorter limit holds.
         """
-        if self.phase in (Phase.STARTING, Phase.OPEN):
-            self.phase = Phase.DRAINING
+        self._take_no_more()
         if self._calls and limit > 0:
             idle: Deferred[None] = Deferred(self._drains.remove)
             self._drains.append(idle)
@@ -249,17 +353,23 @@ class Link:
                 await idle.addTimeout(limit, self._clock)
             except TimeoutError:
                 pass
+        self._questions.close(CHILD_DRAINED)
         self.end_calls(CHILD_DRAINED)
         self._settle(CHILD_DRAINED)
         return await self._child.stop()
 
     def kill(self, refusal: McpRefusal) -> Deferred[End]:
         """End the calls with `refusal` and the child at once."""
-        if self.phase in (Phase.STARTING, Phase.OPEN):
-            self.phase = Phase.DRAINING
+        self._take_no_more()
+        self._questions.close(refusal)
         self.end_calls(refusal)
         self._settle(refusal)
         return self._child.kill()
+
+    def _take_no_more(self) -> None:
+        if self.phase in (Phase.STARTING, Phase.OPEN):
+            self.phase = Phase.DRAINING
+        self._wake()
 
     def _too_slow(self) -> None:
         self.kill(CHILD_START_SLOW)
@@ -268,6 +378,8 @@ class Link:
         start, self._start = self._start, None
         if start is not None:
             start.callback(outcome)
+        elif self._replayed is not None:
+            self._replayed.callback(None)
 
     # --- requests -------------------------------------------------------------
 
@@ -316,6 +428,22 @@ class Link:
         if call is not None:
             call.asker = None
 
+    async def room(self, limit: float) -> None:
+        """Comes back when a call has ended, none is taken any more, or after `limit` seconds."""
+        woken: Deferred[None] = Deferred(self._rooms.remove)
+        self._rooms.append(woken)
+        try:
+            await woken.addTimeout(limit, self._clock)
+        except TimeoutError:
+            pass
+
+    def _wake(self) -> None:
+        # All of them: one that is woken may have left by the time it looks.
+        for woken in tuple(self._rooms):
+            if woken in self._rooms:
+                self._rooms.remove(woken)
+                woken.callback(None)
+
     def end_calls(self, refusal: McpRefusal) -> None:
         """Answer all that is in flight with an error."""
         for number in tuple(self._calls):
@@ -342,15 +470,38 @@ class Link:
         self._meter.call_ended(call.method, outcome, self._clock.seconds() - call.began)
         if call.deadline.active():
             call.deadline.cancel()
-        if not self._calls:
-            self.idle_since = self._clock.seconds()
+        self._rest()
         if call.asker is not None:
             with self.log.failuresHandled("while answering a call of {pid}", pid=self.pid):
                 call.asker.answered(line)
+        self._wake()
         if not self._calls:
             drains, self._drains = self._drains, []
             for idle in drains:
                 idle.callback(None)
+
+    def _rest(self) -> None:
+        if self.idle:
+            self.idle_since = self._clock.seconds()
+
+    # --- what its session says, besides requests --------------------------------------
+
+    def answer(self, reply: Reply) -> bool:
+        """The client answers a question of the child; False if it is of none of these."""
+        return self._questions.answer(reply)
+
+    def progress(self, params: bytes) -> bool:
+        """The client tells of a question of the child; False if it is of none of these."""
+        return self._questions.progress(params)
+
+    def tell(self, notice: Notice) -> None:
+        """A notification for the child, if it is one that is not about to go."""
+        if self._opened is not None and self.phase in (Phase.STARTING, Phase.OPEN):
+            self._child.send(encode_notice(notice.method, notice.params))
+
+    def orphan(self, refusal: McpRefusal) -> None:
+        """Its session has ended: nobody can be asked any more; what is open gets `refusal`."""
+        self._questions.close(refusal)
 
     # --- what the child says ------------------------------------------------------
 
@@ -361,21 +512,35 @@ class Link:
             case Answer(number=number, reply=reply, line=answer):
                 if self._start is not None:
                     self._settle(reply)
+                elif number in self._replays:
+                    self._told_again(number, reply)
                 else:
                     self._answer(number, answer, "result" if reply.error is None else "error")
             case Progress(number=number, line=news):
                 call = self._calls.get(number)
-                if call is not None and call.asker is not None:
-                    call.asker.said(news)
+                if call is not None:
+                    call.hears(news)
             case Question() as question:
-                self._child.send(
-                    self._conversation.ping_answer(question)
-                    or error_reply(question.request.id, NO_QUESTIONS)
-                )
+                self._questions.ask(question)
+            case Withdrawn() as withdrawn:
+                self._questions.withdraw(withdrawn)
             case Aside(notice=notice):
-                self._hearer.link_said(self, notice)
+                if not self._place(encode_notice(notice.method, notice.params)):
+                    self._hearer.link_said(self, notice)
             case Stray(reason=reason):
                 self._stray(message, reason)
+
+    def _place(self, line: bytes) -> bool:
+        """
+        Say to one stream of the session what names no request of ours: to the
+        only call, to the stream that it opened, to the oldest call that hears it.
+        """
+        if not self.owner:
+            return False
+        calls = tuple(self._calls.values())
+        if len(calls) == 1 and calls[0].hears(line):
+            return True
+        return self._hearer.link_tells(self, line) or any(call.hears(line) for call in calls)
 
     def missed(self) -> None:
         """A line of the child is lost.  It can only be told whose if one waits."""
@@ -384,6 +549,8 @@ class Link:
     def ended(self, end: End) -> None:
         """The child is gone."""
         self.phase = Phase.ENDED
+        self._wake()
+        self._questions.close(CHILD_CRASHED)
         self._settle(CHILD_MISSING if end.missing else CHILD_START_FAILED)
         self.end_calls(CHILD_CRASHED)
         self._hearer.link_ended(self, end)

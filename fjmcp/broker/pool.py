@@ -1,9 +1,11 @@
 """
-Which links a grant has: shared, started, replaced, capped.
+Which links a grant has: shared or one session's own, started, replaced, capped.
 
 The only place where children live (design §3).  What is found here by one
 grant was started for that grant: links are kept by grant and opening, and are
-looked up by the *caller's* grant alone (design D1, D4).
+looked up by the *caller's* grant alone (design D1, D4).  A link with an owner
+is one session's: nobody else ever gets it, and it has one at a time, but while
+a successor takes the place of another.
 
 Two kinds of limit hold: `link_for` starts nothing past a cap, but asks the
 longest idle child to go first; and of several who want the same child one
@@ -31,6 +33,7 @@ from fjmcp.mcp.opening import Opened, Opening
 from fjmcp.mcp.wire import Notice
 from fjmcp.meter import SILENT, Meter
 from fjmcp.refusals import (
+    CHILD_BUSY,
     CHILD_START_FAILED,
     CHILDREN_FULL,
     SHUTTING_DOWN,
@@ -91,8 +94,14 @@ class Bounds:
     start: float = limits.CHILD_START
 
 
-Key: TypeAlias = tuple[str, str]
-"""A grant, and the key of an opening."""
+Key: TypeAlias = tuple[str, str, bytes]
+"""A grant, the key of an opening, and the session whose own child it is, or b""."""
+
+
+def _key(grant_id: str, opening: Opening, owner: bytes) -> Key:
+    # What a session sets tells no child of its own from another; it is caught up.
+    return grant_id, (opening.base if owner else opening).key, owner
+
 
 FIRST: Final = "first"
 MORE: Final = "more"
@@ -135,9 +144,10 @@ class _Start:
 
 @define(eq=False)
 class _Ticket:
-    """A `link_for` under way.  The end of its grant is written on it."""
+    """A `link_for` under way.  The end of its grant or session is written on it."""
 
     grant_id: str
+    owner: bytes
     refusal: McpRefusal | None = None
 
 
@@ -157,6 +167,8 @@ class Pool(Generic[C]):
         reaped, replaced.
     :ivar on_link_ended: told of each link that is gone.
     :ivar on_link_said: told what a child says that answers nobody.
+    :ivar on_link_tells: is given what a child has for its session, and answers
+        whether it could be told; see `LinkHearer.link_tells`.
     """
 
     log = Logger()
@@ -172,13 +184,14 @@ class Pool(Generic[C]):
     """The time by which credentials end, which may be set; the clock measures."""
     on_link_ended: Callable[[Link], None] = field(default=lambda link: None)
     on_link_said: Callable[[Link, Notice], None] = field(default=lambda link, notice: None)
+    on_link_tells: Callable[[Link, bytes], bool] = field(default=lambda link, line: False)
     counts: Counter[str] = field(factory=Counter, init=False)
     _open: dict[Key, list[Link]] = field(factory=dict, init=False)
     _starts: list[_Start] = field(factory=list, init=False)
     _leaving: set[Link] = field(factory=set, init=False)
     _tickets: set[_Ticket] = field(factory=set, init=False)
     _failures: dict[str, _Failure] = field(factory=dict, init=False)
-    _answers: OrderedDict[Key, Opened] = field(factory=OrderedDict, init=False)
+    _answers: OrderedDict[tuple[str, str], Opened] = field(factory=OrderedDict, init=False)
     _stopping: bool = field(default=False, init=False)
     _tasks: Tasks = field(factory=Tasks, init=False)
 
@@ -188,14 +201,20 @@ class Pool(Generic[C]):
 
     # --- asking ----------------------------------------------------------------
 
-    async def link_for(self, caller: Belongs, opening: Opening) -> Link | McpRefusal:
+    async def link_for(
+        self, caller: Belongs, opening: Opening, owner: bytes = b""
+    ) -> Link | McpRefusal:
         """
         A link of the caller's grant that was told `opening` and has room.
+
+        With an `owner`, the digest of a session's id, it is that session's own;
+        it may have been told of other things that the session set: see
+        `Link.catch_up`.
 
         Ask it without an `await` between: what is true of it here may be
         otherwise after one.
         """
-        ticket = _Ticket(caller.grant_id)
+        ticket = _Ticket(caller.grant_id, owner)
         self._tickets.add(ticket)
         try:
             return await self._find_or_start(ticket, caller.account_id, opening)
@@ -206,23 +225,33 @@ class Pool(Generic[C]):
         """Other bounds, for what starts from now on; nothing is ended for them."""
         self._bounds = bounds
 
-    async def opened_for(self, caller: Belongs, opening: Opening) -> Opened | McpRefusal:
+    async def opened_for(
+        self, caller: Belongs, opening: Opening, owner: bytes = b""
+    ) -> Opened | McpRefusal:
         """
         The answer to a client's `initialize`: as it was given to this grant
-        for an equal opening, else a child's (design D1).
+        for an equal opening, else a child's (design D1), as `link_for` finds it.
         """
         key = (caller.grant_id, opening.key)
         opened = self._answers.get(key)
         if opened is not None and not self._stopping:
             self._answers.move_to_end(key)
             return opened
-        link = await self.link_for(caller, opening)
+        link = await self.link_for(caller, opening, owner)
         return link if isinstance(link, McpRefusal) else link.opened
 
     def find(self, caller: Belongs, opening: Opening) -> Link | None:
-        """A link of the caller's grant that is there already; None starts nothing."""
-        links = self._open.get((caller.grant_id, opening.key), [])
+        """A shared link of the caller's grant that is there already; None starts nothing."""
+        links = self._open.get(_key(caller.grant_id, opening, b""), [])
         return next((link for link in reversed(links) if link.usable), None)
+
+    def owned(self, caller: Belongs, owner: bytes) -> list[Link]:
+        """A session's own links under the caller's grant, those that start or leave among them."""
+        return [
+            link
+            for link in self.links()
+            if owner and link.owner == owner and link.grant_id == caller.grant_id
+        ]
 
     def links(self) -> tuple[Link, ...]:
         """All that live, those that start or leave among them."""
@@ -236,7 +265,8 @@ class Pool(Generic[C]):
     async def _find_or_start(
         self, ticket: _Ticket, account_id: int, opening: Opening
     ) -> Link | McpRefusal:
-        key = (ticket.grant_id, opening.key)
+        key = _key(ticket.grant_id, opening, ticket.owner)
+        until: float | None = None
         while True:
             refusal = self._refusal(ticket)
             if refusal is not None:
@@ -250,6 +280,14 @@ class Pool(Generic[C]):
             link = self._roomy(key, credential.version)
             if link is not None:
                 return link
+            full = self._full(key, credential.version)
+            if full is not None:
+                now = self._clock.seconds()
+                until = now + limits.ROOM if until is None else until
+                if until <= now or full.crowd >= limits.ROOM_WAITERS:
+                    return CHILD_BUSY
+                await full.room(until - now)
+                continue
             start = self._joinable(key, credential.version)
             if start is None:
                 failure = self._failure(ticket.grant_id, credential.version)
@@ -279,6 +317,12 @@ class Pool(Generic[C]):
         ]
         return max(roomy, key=lambda link: link.in_flight, default=None)
 
+    def _full(self, key: Key, version: int) -> Link | None:
+        """A session's own link that has no room: no other one could stand in for it."""
+        _, _, owner = key
+        links = self._open.get(key, ()) if owner else ()
+        return next((link for link in links if link.usable and link.version >= version), None)
+
     def _older(self, key: Key) -> Link | None:
         """
         A link that a successor was to replace but could not.
@@ -297,7 +341,7 @@ class Pool(Generic[C]):
                 start.key == key
                 and start.version >= version
                 and start.outcome is None
-                and len(start.waiting) < self._bounds.in_flight
+                and (start.key[2] or len(start.waiting) < self._bounds.in_flight)
             ):
                 return start
         return None
@@ -332,7 +376,7 @@ class Pool(Generic[C]):
             if crowd is None:
                 start.claimed = True
                 return None
-            idle = [link for link in crowd if link.in_flight == 0 and not link.leaving]
+            idle = [link for link in crowd if link.idle and not link.leaving]
             going = [link for link in crowd if link.in_flight == 0 and link.leaving]
             if idle:
                 victim = min(idle, key=lambda link: link.idle_since)
@@ -373,6 +417,7 @@ class Pool(Generic[C]):
             grant_id=start.key[0],
             account_id=start.account_id,
             opening=opening,
+            owner=start.key[2],
             version=credential.version,
             expires_at=credential.expires_at,
             hearer=self,
@@ -398,7 +443,8 @@ class Pool(Generic[C]):
             pid=link.pid,
             grant=link.grant_id,
             account=link.account_id,
-            opening=link.opening.key[:8],
+            opening=link.opening.base.key[:8],
+            shared=not link.owner,
             revision=opened.revision,
             server=opened.server_name,
             server_version=opened.server_version,
@@ -407,8 +453,9 @@ class Pool(Generic[C]):
             seconds=round(seconds, 3),
         )
         self._failures.pop(link.grant_id, None)
-        self._answers[start.key] = opened
-        self._answers.move_to_end(start.key)
+        told = start.key[:2]
+        self._answers[told] = opened
+        self._answers.move_to_end(told)
         while len(self._answers) > limits.OPENINGS:
             self._answers.popitem(last=False)
         links = self._open.setdefault(start.key, [])
@@ -458,7 +505,7 @@ class Pool(Generic[C]):
         """
         before = self._clock.seconds() - idle
         for link in [link for links in self._open.values() for link in links]:
-            if link.usable and link.in_flight == 0 and link.idle_since <= before:
+            if link.usable and link.idle and link.idle_since <= before:
                 self.counts["reaped"] += 1
                 self._retire(link, "idle", 0.0)
 
@@ -479,7 +526,7 @@ class Pool(Generic[C]):
                 if isinstance(credential, McpRefusal) or not link.usable:
                     continue
                 if link.version < credential.version:
-                    await self.link_for(link, link.opening)
+                    await self.link_for(link, link.opening, link.owner)
             except CancelledError:
                 raise
             except Exception:
@@ -504,6 +551,22 @@ class Pool(Generic[C]):
             self._abort(start, refusal)
         ours = [link for link in self.links() if link.grant_id == grant_id]
         await DeferredList([self._kill(link, "grant ended", refusal) for link in ours])
+
+    def end_session(self, owner: bytes, refusal: McpRefusal) -> None:
+        """
+        A session has ended: its own child drains, whatever grant it is of.
+
+        Whoever waits for it gets `refusal`, and so do its open questions.
+        """
+        for ticket in self._tickets:
+            if ticket.owner == owner:
+                ticket.refusal = refusal
+        for start in [start for start in self._starts if start.key[2] == owner]:
+            self._abort(start, refusal)
+        for link in [link for link in self.links() if link.owner == owner]:
+            link.orphan(refusal)
+            if not link.leaving:
+                self._retire(link, "session ended", limits.DRAIN)
 
     async def stop(self, drain: float) -> None:
         """
@@ -546,7 +609,7 @@ class Pool(Generic[C]):
         self._leaving.add(link)
 
     def _drop(self, link: Link) -> None:
-        key = (link.grant_id, link.opening.key)
+        key = _key(link.grant_id, link.opening, link.owner)
         links = self._open.get(key, [])
         if link in links:
             links.remove(link)
@@ -582,3 +645,7 @@ class Pool(Generic[C]):
     def link_said(self, link: Link, notice: Notice) -> None:
         """A link: its child said something that answers nobody."""
         self.on_link_said(link, notice)
+
+    def link_tells(self, link: Link, line: bytes) -> bool:
+        """A link: its child has a message for its session."""
+        return self.on_link_tells(link, line)

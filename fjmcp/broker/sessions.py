@@ -54,6 +54,7 @@ class Session:
     :ivar digest: of its id.
     :ivar kept: whether its row says what it says.
     :ivar grant_id: the grant that it was last used under.
+    :ivar personal: whether it has a child of its own from here on (design D1).
     :ivar unheard: notifications that its client is to hear on its next stream.
     """
 
@@ -66,6 +67,7 @@ class Session:
     used_at: float
     kept: bool = False
     grant_id: str = field(default="", init=False)
+    personal: bool = field(default=False, init=False)
     _build: tuple[str, str] = field(init=False)
 
     @_build.default
@@ -157,16 +159,18 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._by_digest)
 
-    def open(self, caller: Caller, opening: Opening, opened: Opened) -> str:
+    def open(self, caller: Caller, opening: Opening, opened: Opened, id: str | None = None) -> str:
         """
         A session begins; its id, which only the client knows.
 
         The longest unused one of the account and client makes room.
+
+        :param id: what `mint` gave, if the id was needed before.
         """
-        id = secrets.token_urlsafe(_ID_BYTES)
+        id = id or mint()
         now = self._clock.seconds()
         account, client = caller.account_id, caller.client_id
-        session = Session(_digest(id), account, client, opening, opened, now, now)
+        session = Session(digest_of(id), account, client, opening, opened, now, now)
         self._hold(session)
         self.note(session, caller.grant_id)
         return id
@@ -180,7 +184,7 @@ class Sessions:
 
         :raises StoreDown: it is not in memory and the store cannot be read.
         """
-        session = await self._look_up(_digest(id))
+        session = await self._look_up(digest_of(id))
         now = self._clock.seconds()
         if session is None:
             return self.unknown
@@ -213,6 +217,20 @@ class Sessions:
         for digest in made_room:
             if digest in self._by_digest:
                 self._remove(digest)
+
+    async def reopen(self, session: Session, opening: Opening) -> None:
+        """
+        What its successors' children are told has changed, and its row with it.
+
+        A session that has ended stays ended.
+        """
+        session.opening = opening
+        if self._by_digest.get(session.digest) is session:
+            await self.keep(session)
+
+    def held(self, digest: bytes) -> Session | None:
+        """The session with the id of this digest, if this process holds it."""
+        return self._by_digest.get(digest)
 
     async def forget(self, id: str, account_id: int, client_id: str) -> Session | McpRefusal:
         """
@@ -330,6 +348,12 @@ def _over(session: Session, now: float) -> bool:
     return session.used_at + limits.SESSION_LIFE <= now
 
 
-def _digest(id: str) -> bytes:
+def mint() -> str:
+    """An id for a session."""
+    return secrets.token_urlsafe(_ID_BYTES)
+
+
+def digest_of(id: str) -> bytes:
+    """What is kept of an id, and names the session among us."""
     # An id of a client may be any text, half of a surrogate pair included.
     return hashlib.sha256(id[:_ID_LENGTH].encode("utf-8", "surrogatepass")).digest()

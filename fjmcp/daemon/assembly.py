@@ -20,9 +20,10 @@ from fjmcp.broker.callers import Callers
 from fjmcp.broker.credentials import Credential, Credentials
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.issuer import Issuer
+from fjmcp.broker.personal import Personal
 from fjmcp.broker.pool import Bounds, Pool
 from fjmcp.broker.registrar import Registrar
-from fjmcp.broker.sessions import Sessions
+from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.broker.signins import SignIns
 from fjmcp.broker.upkeep import Job, Upkeep
 from fjmcp.children.launch import Launcher
@@ -165,7 +166,6 @@ def assemble(
 
     sessions = Sessions(store, clock, unknown_session(settings))
     streams = Streams(sessions, clock)
-    sessions.on_end = streams.close
     pool: Pool[Credential] = Pool(
         launcher=launcher,
         command_for=child_of,
@@ -176,7 +176,15 @@ def assemble(
         bounds=Bounds(children=settings.max_sessions),
         meter=meter,
         on_link_said=streams.link_said,
+        on_link_tells=streams.link_tells,
     )
+    personal = Personal(pool, sessions, settings.child.kind.profile, tasks)
+
+    def session_ended(session: Session) -> None:
+        streams.close(session)
+        personal.ended(session)
+
+    sessions.on_end = session_ended
     endings.also_end(streams)
     endings.also_end(pool)
     registrar = Registrar(store, clock, meter=meter)
@@ -185,9 +193,8 @@ def assemble(
     mcp = Endpoint(
         gate=Gate(callers),
         sessions=sessions,
-        pool=pool,
+        personal=personal,
         streams=streams,
-        profile=settings.child.kind.profile,
         clock=clock,
         require_session_id=settings.require_session_id,
     )

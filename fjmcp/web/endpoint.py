@@ -5,7 +5,7 @@
 
     POST    bearer -> message -> session and revision -> child -> answer
     GET     bearer -> session -> the stream of what is said unasked
-    DELETE  bearer -> session, which ends; its shared child stays
+    DELETE  bearer -> session, which ends; a child of its own drains, a shared one stays
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from fjmcp import limits
 from fjmcp.broker.callers import Caller
-from fjmcp.broker.credentials import Credential
-from fjmcp.broker.links import Link
-from fjmcp.broker.pool import Pool
+from fjmcp.broker.links import Asker, Link
+from fjmcp.broker.personal import Personal
 from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.mcp import events, opening, revisions, wire
 from fjmcp.mcp.conversation import CANCELLED, cancelled_id
-from fjmcp.mcp.opening import Profile
 from fjmcp.refusals import (
     CHILD_START_FAILED,
     NO_EVENTS,
@@ -78,13 +76,13 @@ class _Call:
     """
 
     link: Link
-    answer: Answer
+    answer: Asker
     over: Callable[[_Call], None]
     number: int = field(default=0, init=False)
 
-    def said(self, line: bytes) -> None:
-        """News of it."""
-        self.answer.said(line)
+    def said(self, line: bytes) -> bool:
+        """What comes before its end."""
+        return self.answer.said(line)
 
     def answered(self, line: bytes) -> None:
         """Its end."""
@@ -99,9 +97,8 @@ class Endpoint:
     log = Logger()
     _gate: Gate
     _sessions: Sessions
-    _pool: Pool[Credential]
+    _personal: Personal
     _streams: Streams
-    _profile: Profile
     _clock: IReactorTime
     require_session_id: bool
     _calls: dict[tuple[Session, bytes], _Call] = field(factory=dict, init=False)
@@ -221,9 +218,10 @@ class Endpoint:
 
         Without a session, as a modern one is, it goes nowhere.
         """
-        if said.session is None or not isinstance(message, wire.Notice):
+        if said.session is None:
             return
-        if message.method != CANCELLED:
+        if isinstance(message, wire.Reply) or message.method != CANCELLED:
+            self._personal.hear(said.caller, said.session, message)
             return
         id = cancelled_id(message.params)
         call = None if id is None else self._calls.get((said.session, id))
@@ -236,9 +234,10 @@ class Endpoint:
                 return await self._initialize(said, message)
             case "ping":
                 return self._give(said, wire.encode_reply(message.id, result=b"{}"))
-            case "logging/setLevel" if self._profile.never_logs:
-                return self._give(said, wire.encode_reply(message.id, result=b"{}"))
-        return await self._call(said, message)
+        answer = self._personal.answer(said.session, message)
+        if isinstance(answer, bytes):
+            return self._give(said, answer)
+        return answer or await self._call(said, message)
 
     # --- opening a session ----------------------------------------------------------
 
@@ -246,11 +245,10 @@ class Endpoint:
         asked = opening.read_initialize(message.params)
         if isinstance(asked, McpRefusal):
             return asked
-        caller = said.caller
-        opened = await self._pool.opened_for(caller, asked)
-        if isinstance(opened, McpRefusal):
-            return opened
-        name = self._sessions.open(caller, asked, opened)
+        begun = await self._personal.open(said.caller, asked)
+        if isinstance(begun, McpRefusal):
+            return begun
+        name, opened = begun
         said.request.setHeader(SESSION, name.encode("ascii"))
         return self._give(said, wire.encode_reply(message.id, result=opened.result))
 
@@ -263,7 +261,7 @@ class Endpoint:
         link: Link | McpRefusal = CHILD_START_FAILED
         withdrawn = False
         try:
-            link = await self._link(said)
+            link = await self._link(said, message)
         finally:
             if isinstance(link, McpRefusal):
                 withdrawn = answer.withdraw()
@@ -275,13 +273,9 @@ class Endpoint:
             self._ask(said, message, link, answer)
         return None
 
-    async def _link(self, said: _Said) -> Link | McpRefusal:
+    async def _link(self, said: _Said, message: wire.Request) -> Link | McpRefusal:
         session, caller = said.session, said.caller
-        if session is not None:
-            asked = session.opening
-        else:
-            asked = self._sessions.latest_opening(caller.account_id, caller.client_id)
-        link = await self._pool.link_for(caller, asked)
+        link = await self._personal.link_for(caller, session, message)
         if isinstance(link, McpRefusal) or session is None:
             return link
         if not session.check_successor(link.opened):
@@ -297,13 +291,14 @@ class Endpoint:
         if said.session is None:
             link.ask(message, answer)
             return
+        heard_by = self._personal.asker(said.session, link, message, answer)
         key = said.session, wire.same_id(message.id)
 
         def over(call: _Call) -> None:
             if self._calls.get(key) is call:
                 del self._calls[key]
 
-        call = self._calls[key] = _Call(link, answer, over)
+        call = self._calls[key] = _Call(link, heard_by, over)
         call.number = link.ask(message, call)
 
     def _give(self, said: _Said, line: bytes) -> bytes:

@@ -105,10 +105,15 @@ class Answer:
         self._end()
         return True
 
-    def said(self, line: bytes) -> None:
-        """A message of the child that belongs to this request, before its answer."""
-        if self._form is not Form.JSON and not self.over:
-            self._stream().send(line)
+    def said(self, line: bytes) -> bool:
+        """
+        A message of the child before the answer; False if there is no place for it
+        in this response.
+        """
+        if self._form is Form.JSON or self.over:
+            return False
+        self._stream().send(line)
+        return True
 
     def answered(self, line: bytes) -> None:
         """The answer, or the error in its place."""

@@ -6,7 +6,8 @@ no child.  What is for a session without a stream waits in the session.  It is
 one of the three places where state lives (design §3).
 
 A child of a grant is shared by its sessions with one opening: that a list has
-changed is for each of them, a log line is for none.
+changed is for each of them, a log line is for none.  What a session's own child
+says is for that session.
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ class Stream:
 
     def tell(self, method: str) -> None:
         """Send a notification without params."""
-        self._events.send(wire.encode_notice(method))
+        self.send(wire.encode_notice(method))
+
+    def send(self, line: bytes) -> None:
+        """Send a JSON-RPC message."""
+        self._events.send(line)
 
     def close(self, last: bytes = b"") -> None:
         """End it at once."""
@@ -132,8 +137,17 @@ class Streams:
         if notice.method not in LIST_CHANGES:
             return
         for session in self._sessions.of_grant(link.grant_id):
-            if session.opening == link.opening:
+            if _serves(link, session):
                 self.tell(session, notice.method)
+
+    def link_tells(self, link: Link, line: bytes) -> bool:
+        """The pool: a session's own child has a message for it; whether there is a stream."""
+        session = self._sessions.held(link.owner)
+        stream = None if session is None else self._open.get(session)
+        if stream is None or stream.grant_id != link.grant_id:
+            return False
+        stream.send(line)
+        return True
 
     async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
         """`broker.endings`: end the streams of a grant; a stream has no room for a refusal."""
@@ -150,3 +164,9 @@ class Streams:
 
     def _ended(self, stream: Stream) -> None:
         del self._open[stream.session]
+
+
+def _serves(link: Link, session: Session) -> bool:
+    if link.owner:
+        return link.owner == session.digest
+    return not session.personal and link.opening == session.opening

@@ -28,9 +28,12 @@ class Answers:
     news: list[Any] = field(factory=list)
     replies: list[Any] = field(factory=list)
     chokes: bool = False
+    deaf: bool = False
 
-    def said(self, line: bytes) -> None:
-        self.news.append(json.loads(line))
+    def said(self, line: bytes) -> bool:
+        if not self.deaf:
+            self.news.append(json.loads(line))
+        return not self.deaf
 
     def answered(self, line: bytes) -> None:
         self.replies.append(json.loads(line))
@@ -44,12 +47,19 @@ class Owner:
 
     gone: list[tuple[Link, End]] = field(factory=list)
     asides: list[Notice] = field(factory=list)
+    stream: list[Any] | None = None
+    """What was told to the stream of the session; None while there is none."""
 
     def link_ended(self, link: Link, end: End) -> None:
         self.gone.append((link, end))
 
     def link_said(self, link: Link, notice: Notice) -> None:
         self.asides.append(notice)
+
+    def link_tells(self, link: Link, line: bytes) -> bool:
+        if self.stream is not None:
+            self.stream.append(json.loads(line))
+        return self.stream is not None
 
 
 def call(name: str = "echo", id: bytes = b'"c1"', meta: str = "") -> Request:

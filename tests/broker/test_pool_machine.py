@@ -59,7 +59,7 @@ class Asker:
     ended: bool = False
     waiting: Deferred[None] | None = None
 
-    def said(self, line: bytes) -> None:
+    def said(self, line: bytes) -> bool:
         raise AssertionError("no child of this machine makes progress")
 
     def answered(self, line: bytes) -> None:

@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
 from fjmcp.broker.endings import Endings
+from fjmcp.broker.personal import Personal
 from fjmcp.broker.pool import Bounds, Pool
-from fjmcp.broker.sessions import Sessions
+from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import Command, command_for, recipe_for
 from fjmcp.mcp.opening import Profile
@@ -22,7 +23,17 @@ from fjmcp.oauth.tokens import Kind, digest, mint
 from fjmcp.refusals import BAD_TOKEN, UNKNOWN_SESSION, McpRefusal
 from fjmcp.store.queries import grants
 from fjmcp.store.transactions import Cursor
-from fjmcp.testing import FakeChild, FakeReactor, MemoryStore, Visit, Visitor, memory_store, now
+from fjmcp.tasks import Tasks
+from fjmcp.testing import (
+    INITIALIZED,
+    FakeChild,
+    FakeReactor,
+    MemoryStore,
+    Visit,
+    Visitor,
+    memory_store,
+    now,
+)
 from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.site import Site
@@ -77,6 +88,8 @@ class Desk:
     sessions: Sessions = field(init=False)
     streams: Streams = field(init=False)
     pool: Pool[Any] = field(init=False)
+    tasks: Tasks = field(init=False)
+    personal: Personal = field(init=False)
     endings: Endings = field(init=False)
     endpoint: Endpoint = field(init=False)
     site: Site = field(init=False)
@@ -84,7 +97,7 @@ class Desk:
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.store, self.reactor, self.unknown)
         self.streams = Streams(self.sessions, self.reactor)
-        self.sessions.on_end = self.streams.close
+        self.sessions.on_end = self._session_ended
         self.pool = Pool(
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             command_for=self._command_for,
@@ -93,7 +106,10 @@ class Desk:
             version="1.2",
             bounds=self.bounds,
             on_link_said=self.streams.link_said,
+            on_link_tells=self.streams.link_tells,
         )
+        self.tasks = Tasks()
+        self.personal = Personal(self.pool, self.sessions, self.profile, self.tasks)
         callers = Callers(self.store, self.reactor)
         self.endings = Endings(self.store, callers, self.reactor)
         self.endings.also_end(self.streams)
@@ -101,13 +117,16 @@ class Desk:
         self.endpoint = Endpoint(
             gate=Gate(callers),
             sessions=self.sessions,
-            pool=self.pool,
+            personal=self.personal,
             streams=self.streams,
-            profile=self.profile,
             clock=self.reactor,
             require_session_id=self.require_session_id,
         )
         self.site = Site(Endpoints(PUBLIC), self.endpoint.routes(), self.reactor)
+
+    def _session_ended(self, session: Session) -> None:
+        self.streams.close(session)
+        self.personal.ended(session)
 
     def _command_for(self, key: Key) -> Command:
         return command_for(
@@ -235,6 +254,18 @@ INITIALIZE = {
     "capabilities": {},
     "clientInfo": {"name": "claude-ai", "version": "0.1.0"},
 }
+
+
+CAPABLE: dict[str, Any] = INITIALIZED | {
+    "capabilities": {"tools": {}, "logging": {}, "resources": {"subscribe": True}}
+}
+"""The answer to `initialize` of a child that logs and takes subscriptions."""
+
+
+def capable(child: FakeChild, message: dict[str, Any]) -> None:
+    """The mind of such a child, which leaves all else to the test."""
+    if message.get("method") == "initialize":
+        child.answer(message["id"], CAPABLE)
 
 
 def request(method: str, params: Mapping[str, object] | None = None, id: object = 1) -> Any:

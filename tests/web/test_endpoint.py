@@ -25,6 +25,7 @@ from tests.web.desk import (
     Client,
     Desk,
     Key,
+    capable,
     error,
     request,
     result,
@@ -753,6 +754,7 @@ class CallTests(EndpointCase):
     def test_child_that_logs(self) -> None:
         """Of another kind of child the level is set."""
         self.desk = Desk(profile=Profile())
+        self.desk.reactor.mind = capable
         client = self.desk.client()
         client.initialize()
         visit = client.ask("logging/setLevel", {"level": "debug"})
