@@ -132,7 +132,8 @@ class IssuerMachine(RuleBasedStateMachine):
         self.codes.append(Code(self.desk.code(client, person), client))
         if redeemed:
             self.redeem(len(self.codes) - 1, True, 1)
-            self.look(0)
+            if self.accesses:
+                self.look(0)
 
     @precondition(lambda self: self.codes)
     @rule(pick=PICK, right=RIGHT, times=st.integers(1, 2))
