@@ -13,7 +13,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo run test lint format docs wheel wheel-test news clean distclean
+.PHONY: help env demo run soak test lint format docs wheel wheel-test news clean distclean
 
 help:  ## list these targets
 	@echo 'fjmcp: the front door between AI assistants and a forge.'
@@ -36,6 +36,9 @@ demo: env  ## a stand-in Forgejo, the broker, a real child and a scripted client
 
 run: env  ## the demo for a developer: starts again when a source file changes
 	@$(IN) scripts/again fjmcp -- $(IN) -m fjmcp.demo $(ARGS)
+
+soak: env  ## a session for each call, 1,000 times; fails on what leaked (ARGS='--calls 200')
+	@$(IN) -m fjmcp.demo.soak $(ARGS)
 
 test: env  ## the whole suite under pytest, then (without ARGS) the unit part under trial
 	$(IN) -m pytest $(or $(ARGS),-n $(JOBS) --dist loadscope)

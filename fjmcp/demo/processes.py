@@ -155,6 +155,30 @@ class Servers:
         self.broker.wait_until_up(f"{self.public_url}/readyz")
         return self.broker
 
+    def restart(self, *, kill: bool = False) -> Process:
+        """End the broker, in order or as a crash would, and start it on the same store."""
+        if self.broker is not None:
+            if kill:
+                self.broker.kill()
+            else:
+                self.broker.stop()
+        return self.start_broker()
+
+    def tell_forge(self, what: str, **said: object) -> None:
+        """
+        Turn one of the stand-in's switches (`fjmcp.demo.forge.control`).
+
+        Without anything said it is turned back: troubles end.
+        """
+        request = urllib.request.Request(
+            f"{self.forge_url}/_demo/{what}",
+            json.dumps(said).encode() if said else None,
+            {"content-type": "application/json"},
+            method="POST" if said else "DELETE",
+        )
+        with urllib.request.urlopen(request, timeout=5):
+            pass
+
     def stop(self) -> None:
         """End both."""
         for process in (self.broker, self.forge):
