@@ -22,10 +22,11 @@ from typing import Final, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fjmcp import limits
+from fjmcp.broker.calls import Asker, Call, Calls
 from fjmcp.broker.questions import Questions
 from fjmcp.children.launch import Launcher
 from fjmcp.children.process import Child, End
@@ -53,9 +54,6 @@ from fjmcp.mcp.wire import (
 )
 from fjmcp.meter import SILENT, Meter
 from fjmcp.refusals import (
-    CALL_CANCELLED,
-    CALL_TOO_LONG,
-    CHILD_BUSY,
     CHILD_CRASHED,
     CHILD_DRAINED,
     CHILD_MISSING,
@@ -69,21 +67,6 @@ from fjmcp.refusals import (
 
 _INITIALIZE: Final = Request(b"0", "initialize")
 _INITIALIZED: Final = encode_notice("notifications/initialized")
-
-
-class Asker(Protocol):
-    """Who waits for the answer to a request.  Lines are JSON-RPC messages."""
-
-    def said(self, line: bytes) -> bool:
-        """
-        What comes before the answer: progress, and what the child says besides.
-
-        False if the client does not hear it, since its answer is one JSON
-        response, or it is gone.
-        """
-
-    def answered(self, line: bytes) -> None:
-        """The answer, or an error in its place.  Comes once, and last."""
 
 
 class LinkHearer(Protocol):
@@ -109,20 +92,6 @@ class Phase(Enum):
     OPEN = "open"
     DRAINING = "draining"
     ENDED = "ended"
-
-
-@define(eq=False)
-class _Call:
-    id: bytes
-    method: str
-    began: float
-    asker: Asker | None
-    deadline: IDelayedCall
-    cancelled: bool = False
-
-    def hears(self, line: bytes) -> bool:
-        """Say it to the client of this call; False if that does not hear it."""
-        return self.asker is not None and self.asker.said(line)
 
 
 @define(eq=False, repr=False)
@@ -157,14 +126,12 @@ class Link:
     _child: Child = field(init=False)
     _conversation: Conversation = field(init=False)
     _questions: Questions = field(init=False)
-    _calls: dict[int, _Call] = field(factory=dict, init=False)
+    _calls: Calls = field(init=False)
     _replays: dict[int, str] = field(factory=dict, init=False)
     """The methods of what is told again, by number, until it is answered."""
     _opened: Opened | None = field(default=None, init=False)
     _start: Deferred[Reply | McpRefusal] | None = field(default=None, init=False)
     _replayed: Deferred[None] | None = field(default=None, init=False)
-    _drains: list[Deferred[None]] = field(factory=list, init=False)
-    _rooms: list[Deferred[None]] = field(factory=list, init=False)
     _strays: Trickle = field(init=False)
 
     @classmethod
@@ -199,6 +166,14 @@ class Link:
         link._strays = Trickle(clock)
         # Unlike that of any other child, those of an earlier process included.
         link._conversation = Conversation(secrets.token_hex(4))
+        link._calls = Calls(
+            link._conversation,
+            clock,
+            meter,
+            link._child.send,
+            link._rest,
+            lambda: link.pid,
+        )
         link._questions = Questions(
             link._conversation,
             clock,
@@ -239,7 +214,7 @@ class Link:
     @property
     def crowd(self) -> int:
         """Those who wait in `room`."""
-        return len(self._rooms)
+        return self._calls.crowd
 
     @property
     def usable(self) -> bool:
@@ -346,15 +321,9 @@ class Link:
         May run twice at a time; the shorter limit holds.
         """
         self._take_no_more()
-        if self._calls and limit > 0:
-            idle: Deferred[None] = Deferred(self._drains.remove)
-            self._drains.append(idle)
-            try:
-                await idle.addTimeout(limit, self._clock)
-            except TimeoutError:
-                pass
+        await self._calls.none(limit)
         self._questions.close(CHILD_DRAINED)
-        self.end_calls(CHILD_DRAINED)
+        self._calls.end(CHILD_DRAINED)
         self._settle(CHILD_DRAINED)
         return await self._child.stop()
 
@@ -362,14 +331,14 @@ class Link:
         """End the calls with `refusal` and the child at once."""
         self._take_no_more()
         self._questions.close(refusal)
-        self.end_calls(refusal)
+        self._calls.end(refusal)
         self._settle(refusal)
         return self._child.kill()
 
     def _take_no_more(self) -> None:
         if self.phase in (Phase.STARTING, Phase.OPEN):
             self.phase = Phase.DRAINING
-        self._wake()
+        self._calls.wake()
 
     def _too_slow(self) -> None:
         self.kill(CHILD_START_SLOW)
@@ -390,17 +359,7 @@ class Link:
         A link that takes nothing more answers `asker` with CHILD_BUSY, after
         this returned.
         """
-        ask = self._conversation.ask(request)
-        taken = self.usable and self._child.send(ask.line)
-        deadline = self._clock.callLater(
-            limits.CALL if taken else 0.0,
-            self._give_up,
-            ask.number,
-            CALL_TOO_LONG if taken else CHILD_BUSY,
-        )
-        began = self._clock.seconds()
-        self._calls[ask.number] = _Call(request.id, request.method, began, asker, deadline)
-        return ask.number
+        return self._calls.ask(request, asker, self.usable)
 
     def cancel(self, number: int, params: bytes = b"") -> None:
         """
@@ -410,75 +369,15 @@ class Link:
 
         The asker still gets an answer: the child's, or soon an error.
         """
-        call = self._calls.get(number)
-        line = self._conversation.cancel(number, params)
-        if call is None or line is None or call.cancelled:
-            return
-        call.cancelled = True
-        self._child.send(line)
-        if call.deadline.active():
-            call.deadline.cancel()
-        call.deadline = self._clock.callLater(
-            limits.CANCELLED_CALL, self._give_up, number, CALL_CANCELLED
-        )
+        self._calls.cancel(number, params)
 
     def leave(self, number: int) -> None:
         """The asker is gone.  The call goes on; nobody hears its answer."""
-        call = self._calls.get(number)
-        if call is not None:
-            call.asker = None
+        self._calls.leave(number)
 
     async def room(self, limit: float) -> None:
         """Comes back when a call has ended, none is taken any more, or after `limit` seconds."""
-        woken: Deferred[None] = Deferred(self._rooms.remove)
-        self._rooms.append(woken)
-        try:
-            await woken.addTimeout(limit, self._clock)
-        except TimeoutError:
-            pass
-
-    def _wake(self) -> None:
-        # All of them: one that is woken may have left by the time it looks.
-        for woken in tuple(self._rooms):
-            if woken in self._rooms:
-                self._rooms.remove(woken)
-                woken.callback(None)
-
-    def end_calls(self, refusal: McpRefusal) -> None:
-        """Answer all that is in flight with an error."""
-        for number in tuple(self._calls):
-            self._refuse(number, refusal)
-
-    def _give_up(self, number: int, refusal: McpRefusal) -> None:
-        if refusal is CALL_TOO_LONG:
-            self.log.warn("call takes too long", pid=self.pid, limit=limits.CALL)
-            line = self._conversation.cancel(number)
-            if line is not None:
-                self._child.send(line)
-        self._refuse(number, refusal)
-
-    def _refuse(self, number: int, refusal: McpRefusal) -> None:
-        call = self._calls.get(number)
-        if call is not None:
-            self._conversation.forget(number)
-            self._answer(number, error_reply(call.id, refusal), refusal.reason)
-
-    def _answer(self, number: int, line: bytes, outcome: str) -> None:
-        call = self._calls.pop(number, None)
-        if call is None:
-            return
-        self._meter.call_ended(call.method, outcome, self._clock.seconds() - call.began)
-        if call.deadline.active():
-            call.deadline.cancel()
-        self._rest()
-        if call.asker is not None:
-            with self.log.failuresHandled("while answering a call of {pid}", pid=self.pid):
-                call.asker.answered(line)
-        self._wake()
-        if not self._calls:
-            drains, self._drains = self._drains, []
-            for idle in drains:
-                idle.callback(None)
+        await self._calls.room(limit)
 
     def _rest(self) -> None:
         if self.idle:
@@ -515,11 +414,10 @@ class Link:
                 elif number in self._replays:
                     self._told_again(number, reply)
                 else:
-                    self._answer(number, answer, "result" if reply.error is None else "error")
+                    outcome = "result" if reply.error is None else "error"
+                    self._calls.answer(number, answer, outcome)
             case Progress(number=number, line=news):
-                call = self._calls.get(number)
-                if call is not None:
-                    call.hears(news)
+                self._calls.tell(number, news)
             case Question() as question:
                 self._questions.ask(question)
             case Withdrawn() as withdrawn:
@@ -537,10 +435,10 @@ class Link:
         """
         if not self.owner:
             return False
-        calls = tuple(self._calls.values())
-        if len(calls) == 1 and calls[0].hears(line):
+        only = self._calls.only()
+        if only is not None and only[1].hears(line):
             return True
-        return self._hearer.link_tells(self, line) or any(call.hears(line) for call in calls)
+        return self._hearer.link_tells(self, line) or self._calls.any_hears(line)
 
     def missed(self) -> None:
         """A line of the child is lost.  It can only be told whose if one waits."""
@@ -549,10 +447,10 @@ class Link:
     def ended(self, end: End) -> None:
         """The child is gone."""
         self.phase = Phase.ENDED
-        self._wake()
+        self._calls.wake()
         self._questions.close(CHILD_CRASHED)
         self._settle(CHILD_MISSING if end.missing else CHILD_START_FAILED)
-        self.end_calls(CHILD_CRASHED)
+        self._calls.end(CHILD_CRASHED)
         self._hearer.link_ended(self, end)
 
     def _stray(self, message: object, reason: str) -> None:
@@ -572,9 +470,9 @@ class Link:
             else:
                 self._only_call(lambda call: encode_reply(call.id, error=message.error))
 
-    def _only_call(self, reply: Callable[[_Call], bytes]) -> None:
+    def _only_call(self, reply: Callable[[Call], bytes]) -> None:
         """Answer what names no call: if one is in flight, it is meant."""
-        if len(self._calls) == 1:
-            ((number, call),) = self._calls.items()
-            self._conversation.forget(number)
-            self._answer(number, reply(call), "error")
+        only = self._calls.only()
+        if only is not None:
+            number, call = only
+            self._calls.answer(number, reply(call), "error")

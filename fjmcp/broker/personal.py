@@ -21,7 +21,8 @@ from attrs import define
 from twisted.logger import Logger
 
 from fjmcp.broker.callers import Caller
-from fjmcp.broker.links import Asker, Link
+from fjmcp.broker.calls import Asker
+from fjmcp.broker.links import Link
 from fjmcp.broker.pool import Pool
 from fjmcp.broker.sessions import Session, Sessions, digest_of, mint
 from fjmcp.mcp.conversation import PROGRESS

@@ -22,7 +22,8 @@ from werkzeug.http import parse_accept_header, parse_options_header
 
 from fjmcp import limits
 from fjmcp.broker.callers import Caller
-from fjmcp.broker.links import Asker, Link
+from fjmcp.broker.calls import Asker
+from fjmcp.broker.links import Link
 from fjmcp.broker.personal import Personal
 from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.mcp import events, opening, revisions, wire
