@@ -155,9 +155,7 @@ class Site(server.Site):
         app = Klein()
         for each in routes:
             for path in each.paths:
-                # Both spellings answer in place: a redirect would lose a POST's body.
-                for spelling in {path, path.rstrip("/") + "/"}:
-                    self._mount(app, spelling, each)
+                self._mount(app, path, each)
         app.handle_errors(HTTPException)(cast("Any", self._not_found))
         public = urlsplit(endpoints.public_url)
         self.hostname = (public.hostname or "").encode("ascii")
@@ -174,14 +172,16 @@ class Site(server.Site):
         )
 
     def _mount(self, app: Klein, path: str, each: Route) -> None:
-        if path.encode() in self._routes:
-            raise ValueError(f"two routes for {path}")
-        self._routes[path.encode()] = each
+        # Both spellings answer in place: a redirect would lose a POST's body.
+        for spelling in {path, path.rstrip("/") + "/"}:
+            if spelling.encode() in self._routes:
+                raise ValueError(f"two routes for {spelling}")
+            self._routes[spelling.encode()] = each
 
         async def respond(request: SiteRequest) -> None:
             await self._respond(each, request)
 
-        app.route(path, endpoint=path)(respond)
+        app.route(path, endpoint=path, strict_slashes=False)(respond)
 
     # --- Twisted's side of it ---------------------------------------------------------
 
