@@ -79,14 +79,14 @@ def test_two_clients_of_one_person_outlive_their_forgejo_tokens(
     Forgejo's second sign-in kills the first one's refresh token; both must go
     on in their sessions all the same, several token lives long.
     """
-    servers = start(child, access_seconds=4, options={"FJMCP_TOKEN_REFRESH_LEAD": "1"})
+    servers = start(child, access_seconds=12, options={"FJMCP_TOKEN_REFRESH_LEAD": "6"})
     assert servers.broker is not None
 
     async def run() -> None:
         one, two = _assistant(servers, name="one"), _assistant(servers, name="two")
         tool = child.lists_repositories
         async with one.session() as first, two.session() as second:
-            end = time.monotonic() + 14
+            end = time.monotonic() + 27
             while time.monotonic() < end:
                 for session in (first, second):
                     assert "diary" in said(await session.call_tool(tool, {}))
@@ -94,12 +94,12 @@ def test_two_clients_of_one_person_outlive_their_forgejo_tokens(
 
     asyncio.run(run())
     refreshed = servers.broker.events("credential refreshed")
-    assert len(refreshed) >= 3, "the tokens lived longer than the test"
+    assert len(refreshed) >= 2, "the tokens lived longer than the test"
     assert not servers.broker.events("credential is dead")
     assert not servers.broker.events("session ended")
     whys = [event["cause"] for event in servers.broker.events("child started")]
     assert whys.count("first") == 2, "one child for each grant"
-    assert whys.count("successor") >= 3, "new credentials get new children"
+    assert whys.count("successor") >= 2, "new credentials get new children"
     assert _until(lambda: sum(_running(pid) for pid in _pids(servers)) <= 2)
 
 
@@ -148,7 +148,9 @@ def test_a_killed_child_is_replaced_in_the_same_session(child: RealChild, start:
         await session.call_tool(tool, {})
         (pid,) = _pids(servers)
         os.kill(pid, signal.SIGKILL)
-        assert _until(lambda: not _running(pid))
+        broker = servers.broker
+        assert broker is not None
+        assert _until(lambda: bool(broker.events("child ended")))
         assert "garden" in said(await session.call_tool(tool, {}))
         assert len(set(_pids(servers))) == 2
 
