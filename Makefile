@@ -41,8 +41,11 @@ soak: env  ## a session for each call, 1,000 times; fails on what leaked (ARGS='
 	@$(IN) -m fjmcp.demo.soak $(ARGS)
 
 test: env  ## the whole suite under pytest, then (without ARGS) the unit part under trial
-	$(IN) -m pytest $(or $(ARGS),-n $(JOBS) --dist loadscope)
+	$(IN) -m pytest --ignore=tests/deploy $(or $(ARGS),-n $(JOBS))
 	$(if $(ARGS),,$(IN) -W error -m twisted.trial -j $(JOBS) --reporter=text $(UNIT))
+
+deploy-test: env  ## fjmcp behind nginx and Caddy, and a backup restored; needs nginx, caddy, sqlite3
+	$(IN) -m pytest $(or $(ARGS),tests/deploy)
 
 lint: env  ## ruff, mypy strict, the floors, no mock.patch
 	$(IN) -m ruff check .

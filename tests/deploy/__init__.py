@@ -1,0 +1,1 @@
+"""What needs programs that no developer must have: `make deploy-test`."""
