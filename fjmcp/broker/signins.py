@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import Final
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
@@ -30,8 +31,11 @@ from fjmcp.oauth.documents import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCESS_DENIED,
+    ACCOUNT_PROHIBITED,
     OAUTH_STORE_DOWN,
+    SCOPE_TOO_WIDE,
     SIGN_IN_FORGED,
+    SIGN_IN_MISCONFIGURED,
     SIGN_IN_UNKNOWN,
     UPSTREAM_FAILED,
     OAuthRefusal,
@@ -60,6 +64,18 @@ class FromForge:
     code: str | None = field(repr=False)
     error: str | None
     issuer: str | None
+
+
+@frozen
+class Explained:
+    """A refusal that the person must read, and where the client is told of it after that."""
+
+    refusal: OAuthRefusal
+    url: str = field(repr=False)
+
+
+FOR_THE_PERSON: Final = frozenset({SCOPE_TOO_WIDE, ACCOUNT_PROHIBITED, SIGN_IN_MISCONFIGURED})
+"""What only the person can mend, or can tell somebody of (design D11); clients show little."""
 
 
 @define(eq=False)
@@ -108,11 +124,11 @@ class SignIns:
         self._meter.oauth(OAuth.DENIED)
         return self._back(row, ACCESS_DENIED)
 
-    async def come_back(self, back: FromForge) -> str | OAuthRefusal:
+    async def come_back(self, back: FromForge) -> str | Explained | OAuthRefusal:
         """
         Forgejo sent the browser back: the client's redirect URI, with code or error.
 
-        A refusal is for the browser: there is no client to send it to.
+        A bare refusal is for the browser: there is no client to send it to.
         """
         if back.state is None:
             return SIGN_IN_UNKNOWN
@@ -130,7 +146,7 @@ class SignIns:
             self.log.warn("store down in a sign-in", client=row.client_id, error=str(down))
             return self._back(row, OAUTH_STORE_DOWN)
 
-    async def _answered(self, row: SignIn, verifier: bytes, back: FromForge) -> str:
+    async def _answered(self, row: SignIn, verifier: bytes, back: FromForge) -> str | Explained:
         refusal = self._judge(back)
         if refusal is None and back.code is not None:
             return await self._connect(row, verifier, back.code)
@@ -148,7 +164,7 @@ class SignIns:
             return UPSTREAM_FAILED
         return None
 
-    async def _connect(self, row: SignIn, sealed: bytes, code: str) -> str:
+    async def _connect(self, row: SignIn, sealed: bytes, code: str) -> str | Explained:
         try:
             verifier = self._ring.open(sealed, signins.bound_verifier(row.signin)).decode()
         except Unsealable:
@@ -158,7 +174,8 @@ class SignIns:
         person = await self._credentials.exchange(row.signin, code, verifier)
         if isinstance(person, OAuthRefusal):
             await self._store.write(signins.finish, row.signin)
-            return self._back(row, person)
+            url = self._back(row, person)
+            return Explained(person, url) if person in FOR_THE_PERSON else url
         ours = mint(Kind.CODE)
         await self._store.write(
             _answer, row, digest(ours), person.account_id, self._clock.seconds()

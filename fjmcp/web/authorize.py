@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.web.http import Request
 
 from fjmcp.broker.registrar import Registrar
-from fjmcp.broker.signins import FromForge, SignIns
+from fjmcp.broker.signins import Explained, FromForge, SignIns
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.authorization import Params, error_url, judge_redirect, judge_request
 from fjmcp.oauth.endpoints import Endpoints
@@ -129,6 +129,9 @@ class Authorize:
         if isinstance(url, OAuthRefusal):
             return url
         self._cookies.drop_state(request, state)
+        if isinstance(url, Explained):
+            request.setResponseCode(url.refusal.status)
+            return await pages.explained(url.refusal, url.url)
         return _send(request, url)
 
     def _is_our_page(self, request: Request) -> bool:

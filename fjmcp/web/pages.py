@@ -32,6 +32,7 @@ def _template(name: str) -> XMLString:
 _CONSENT: Final = _template("consent.xml")
 _ONWARD: Final = _template("onward.xml")
 _REFUSAL: Final = _template("refusal.xml")
+_EXPLAINED: Final = _template("explained.xml")
 _FRONT: Final = _template("front.xml")
 
 
@@ -88,6 +89,12 @@ def onward(url: str) -> Deferred[bytes]:
     redirect that follows the form.
     """
     return _html(_Page(_ONWARD, url=url, host=redirects.host(url)))
+
+
+def explained(refusal: OAuthRefusal, url: str) -> Deferred[bytes]:
+    """What is wrong, for the person to read before the client is told of it at `url`."""
+    words = {"says": refusal.description, "error": refusal.error}
+    return _html(_Page(_EXPLAINED, url=url, host=redirects.host(url), **words))
 
 
 def refusal(refusal: OAuthRefusal) -> Deferred[bytes]:

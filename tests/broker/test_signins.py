@@ -9,12 +9,12 @@ from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.broker.credentials import SignedIn
-from fjmcp.broker.signins import FromForge, SignIns, ToForge, challenge
+from fjmcp.broker.signins import FOR_THE_PERSON, Explained, FromForge, SignIns, ToForge, challenge
 from fjmcp.forge.client import Forge
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
-from fjmcp.refusals import SCOPE_TOO_WIDE, OAuthRefusal
+from fjmcp.refusals import SCOPE_TOO_WIDE, SIGN_IN_REFUSED, OAuthRefusal
 from fjmcp.store.transactions import StoreDown
 from fjmcp.store.vault import Ring
 from fjmcp.testing import FORGE_URL, PUBLIC_URL, now
@@ -90,10 +90,21 @@ class SignInsTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """What the exchange refuses, the client hears."""
-        self.credentials.answer = SCOPE_TOO_WIDE
-        self.assertEqual(self.come_back(self.consent())["error"], "access_denied")
+        self.credentials.answer = SIGN_IN_REFUSED
+        self.assertEqual(self.come_back(self.consent())["error"], SIGN_IN_REFUSED.error)
         self.assertEqual(self.desk.rows("SELECT * FROM signins"), [])
         self.assertEqual(self.desk.rows("SELECT * FROM codes"), [])
+
+    def test_explained(self) -> None:
+        """What only the person can mend, the person reads; the client hears it after."""
+        for refusal in FOR_THE_PERSON:
+            self.setUp()
+            self.credentials.answer = refusal
+            said = now(self.signins.come_back(self.back(self.consent().state)))
+            assert isinstance(said, Explained), said
+            self.assertIs(said.refusal, refusal)
+            onward = dict(parse_qsl(urlsplit(said.url).query))
+            self.assertEqual((onward["error"], onward["state"]), (refusal.error, "the-state"))
 
     def test_store_fails_after(self) -> None:
         """A store that fails when the state is spent is the client's to hear, with state and
