@@ -175,8 +175,9 @@ TABLE: Final[tuple[Option, ...]] = (
         "key-file",
         MEMORY,
         "The keys that seal people's Forgejo credentials, one a line; keep a copy apart from the"
-        " store. fjmcp keys rotate changes them while the daemon works. Without the option: the systemd credential fjmcp.keys, the text in FJMCP_KEYS, or"
-        " a file beside the store, which is made for an empty store.",
+        " store. fjmcp keys rotate changes them while the daemon works. Without the option: the"
+        " systemd credential fjmcp.keys, the text in FJMCP_KEYS, or a file beside the store, which"
+        " is made for an empty store.",
         shapes.path,
         "FILE",
         "/etc/fjmcp/keys",
