@@ -324,6 +324,10 @@ SESSION_LIFE: Final = 30 * 86400.0
 JSON_ANSWER: Final = 10.0
 """An answer within it is one JSON response, else a stream (design §3)."""
 
+SESSION_KEEP: Final = 5.0
+"""After the store took no row of a session, none is offered to it for so long:
+each request would wait for it."""
+
 STREAM_COMMENT: Final = 15.0
 """Between two comments on a silent stream, so that proxies keep it."""
 
@@ -348,6 +352,10 @@ RETRY_AFTER: Final = 5
 
 STORE_BUSY: Final = 5.0
 """Wait so long for another process (the operator's tool) to end its write."""
+
+STORE_QUEUED: Final = 0.5
+"""A transaction that waited so long for its turn waits for a lock only as long
+as is left of `STORE_BUSY`: else ten requests at once would wait for 50 s."""
 
 # --- upkeep ---------------------------------------------------------------------
 

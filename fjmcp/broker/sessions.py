@@ -14,6 +14,7 @@ used.  Ids are kept only as digests.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -55,6 +56,7 @@ class Session:
     :ivar kept: whether its row says what it says.
     :ivar grant_id: the grant that it was last used under.
     :ivar personal: whether it has a child of its own from here on (design D1).
+    :ivar refused_at: when the store last did not take it.
     :ivar unheard: notifications that its client is to hear on its next stream.
     """
 
@@ -66,6 +68,7 @@ class Session:
     created_at: float
     used_at: float
     kept: bool = False
+    refused_at: float = field(default=-math.inf, init=False)
     grant_id: str = field(default="", init=False)
     personal: bool = field(default=False, init=False)
     _build: tuple[str, str] = field(init=False)
@@ -199,7 +202,7 @@ class Sessions:
         self._groups[(account_id, client_id)].move_to_end(session.digest)
         if session.kept:
             self._used[session.digest] = now
-        else:
+        elif not 0 <= now - session.refused_at < limits.SESSION_KEEP:
             await self.keep(session)
         return session
 
@@ -211,6 +214,7 @@ class Sessions:
             made_room = await self._store.write(_keep, session.row(), used)
         except StoreDown as down:
             session.kept = False
+            session.refused_at = self._clock.seconds()
             self._used = {**used, **self._used}
             self.log.warn("session is not kept yet", error=str(down))
             return

@@ -25,6 +25,12 @@ def stop_as_failed(reactor: IReactorCore) -> None:
     # Nothing that twistd does after the reactor's end takes a status from us,
     # so it is set in the very last moment, when the pid file is gone already.
     atexit.register(_end)
+    # A service may fail while twistd starts it, which is before the reactor runs:
+    # it would run for ever, and serve nothing.
+    reactor.callWhenRunning(_stop, reactor)
+
+
+def _stop(reactor: IReactorCore) -> None:
     try:
         reactor.stop()
     except ReactorNotRunning:

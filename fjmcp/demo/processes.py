@@ -73,7 +73,12 @@ class Process:
 
     def alive(self) -> bool:
         """Whether it still runs."""
-        return self._process.poll() is None
+        return self.status is None
+
+    @property
+    def status(self) -> int | None:
+        """What it ended with: its exit status, or minus a signal; None while it runs."""
+        return self._process.poll()
 
     def kill(self) -> None:
         """End it without a word, as a crash would."""
@@ -117,6 +122,11 @@ class Servers:
     def public_url(self) -> str:
         """Where the broker answers; `/mcp` below it is what a client is given."""
         return f"http://127.0.0.1:{self.broker_port}"
+
+    @property
+    def application(self) -> tuple[str, str]:
+        """Id and secret of the broker's OAuth application at the stand-in."""
+        return self._client_id, self._secret
 
     def start_forge(self) -> Process:
         """Start the stand-in Forgejo, and wait until it answers."""

@@ -36,7 +36,7 @@ from fjmcp.demo.walk import NotAsSaid, expect
 CALLS: Final = 1000
 
 GROWTH: Final = 4 * 1024 * 1024
-"""Bytes by which the broker, or the child, may grow after the warm-up: what the
+"""Bytes by which the broker, or a child, may grow after the warm-up: what the
 allocator does not give back, and pages of SQLite's cache (2 MiB at most)."""
 
 _SETTLE: Final = 5.0
@@ -99,11 +99,11 @@ def leaks(before: Look, after: Look, wanted: int, grown: int = GROWTH) -> list[s
         found.append(f"descriptors went from {before.descriptors} to {after.descriptors}")
     if after.threads > before.threads:
         found.append(f"threads went from {before.threads} to {after.threads}")
-    for whose, first, last in (
-        ("the broker", before.memory, after.memory),
-        ("the children", before.children_memory, after.children_memory),
+    for whose, first, last, most in (
+        ("the broker", before.memory, after.memory, grown),
+        ("the children", before.children_memory, after.children_memory, grown * wanted),
     ):
-        if last - first > grown:
+        if last - first > most:
             found.append(f"{whose} grew by {(last - first) / 2**20:.1f} MiB")
     return found
 

@@ -22,11 +22,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -185,6 +185,10 @@ def in_transaction(connection: sqlite3.Connection, begin: str, work: Work[T]) ->
     return value
 
 
+def _seconds(reactor: IReactorFromThreads) -> float:
+    return cast(IReactorTime, reactor).seconds()
+
+
 @define
 class ThreadLane:
     """A connection and the one thread that uses it."""
@@ -209,9 +213,23 @@ class ThreadLane:
     def run(self, work: Work[T]) -> Deferred[T]:
         if self._closed:
             return fail(StoreDown("the store is closed"))
-        return deferToThreadPool(
-            self._reactor, self._threads, in_transaction, self._connection, self._begin, work
-        )
+        asked = _seconds(self._reactor)
+        return deferToThreadPool(self._reactor, self._threads, self._in_turn, asked, work)
+
+    def _in_turn(self, asked: float, work: Work[T]) -> T:
+        waited = _seconds(self._reactor) - asked
+        if waited < limits.STORE_QUEUED:
+            return in_transaction(self._connection, self._begin, work)
+        # Those before it have waited for a lock: it must not wait for as long again.
+        left = max(limits.STORE_QUEUED / 10, limits.STORE_BUSY - waited)
+        self._busy(left)
+        try:
+            return in_transaction(self._connection, self._begin, work)
+        finally:
+            self._busy(limits.STORE_BUSY)
+
+    def _busy(self, seconds: float) -> None:
+        self._connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}").close()
 
     def close(self) -> Deferred[None]:
         if self._closed:

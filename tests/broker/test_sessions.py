@@ -252,6 +252,8 @@ class DurableTests(_Case):
         self.assertFalse(self.found(id).kept)
         self.failureResultOf(Deferred.fromCoroutine(self.sessions.find("x", 1, "c")), StoreDown)
         self.store.fail_all(False)
+        self.assertFalse(self.found(id).kept, "not asked again at each request")
+        self.clock.advance(limits.SESSION_KEEP)
         self.found(id)
         self.restart()
         self.found(id)

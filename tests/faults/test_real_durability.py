@@ -40,13 +40,12 @@ def test_reap(ground: Ground) -> None:
     assert "idle" in [line["reason"] for line in ground.said("child ended")]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
-def test_crash(ground: Ground, how: signal.Signals) -> None:
+def test_crash(ground: Ground) -> None:
     """A child that is killed costs nothing: the same id gets another at its next call."""
 
     async def work(caller: Caller) -> None:
         before = await _pid(caller)
-        os.kill(before, how)
+        os.kill(before, signal.SIGSEGV)
         assert await asyncio.to_thread(until, lambda: not running(before))
         assert await _pid(caller) != before
 
@@ -75,13 +74,13 @@ def test_rotation(ground: Ground) -> None:
 
     async def work(caller: Caller) -> set[int]:
         pids = set()
-        for _ in range(30):
+        for _ in range(24):
             pids.add(await _pid(caller))
             await asyncio.sleep(0.2)
         return pids
 
     try:
-        assert len(ground.run(work)) >= 3
+        assert len(ground.run(work)) >= 2
     finally:
         ground.servers.tell_forge("settings", access_token_seconds=3600)
     assert "replaced" in [line["reason"] for line in ground.said("child ended")]
@@ -126,10 +125,10 @@ def test_stopped_in_mid_call(ground: Ground) -> None:
     """A daemon that is stopped in a call lets it end first."""
 
     async def work(caller: Caller) -> None:
-        waiting = asyncio.ensure_future(caller.call("wait", seconds=2))
+        waiting = asyncio.ensure_future(caller.call("wait", seconds=1))
         await asyncio.sleep(0.3)
         await asyncio.to_thread(ground.servers.restart)
-        assert (await waiting).text == "waited 2.0 s"
+        assert (await waiting).text == "waited 1.0 s"
         await _pid(caller)
 
     ground.run(work)
