@@ -25,6 +25,10 @@ _SHAPE: Final = re.compile(
     rf"(?:\?(?P<query>(?:{_CHARACTER}|\?)*))?"
 )
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?")
+_LAYERS: Final = 8
+"""Percent-encodings within one another; honest URIs have two.  Each costs a pass over the text,
+and 16 KiB of "%252525…" have thousands."""
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -60,8 +64,8 @@ def split(text: str) -> Uri | None:
     The parts of `text`, or None where it is not plain.
 
     Not plain: a scheme in capitals, no authority, userinfo, a fragment, an odd host or port,
-    dot segments or backslashes or controls (also percent-encoded, also twice), any other
-    character that RFC 3986 would want encoded.
+    dot segments or backslashes or controls (also percent-encoded, also twice), an encoding of
+    an encoding and so on without end, any other character that RFC 3986 would want encoded.
     """
     found = _SHAPE.fullmatch(text)
     if found is None:
@@ -71,7 +75,8 @@ def split(text: str) -> Uri | None:
         return None
     if not _plain_host(found["host"]):
         return None
-    if not _plain_path(found["path"]) or _has_control(_decoded(found["query"] or "")):
+    path, query = _decoded(found["path"]), _decoded(found["query"] or "")
+    if path is None or query is None or not _plain_path(path) or _has_control(query):
         return None
     return Uri(found["scheme"], found["host"], port, found["path"], found["query"])
 
@@ -92,22 +97,23 @@ def _plain_host(host: str) -> bool:
     return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
 
 
-def _plain_path(path: str) -> bool:
-    decoded = _decoded(path)
+def _plain_path(decoded: str) -> bool:
     if _has_control(decoded) or "\\" in decoded:
         return False
     # Some servers cut path parameters off before they resolve dots: "..;x" is ".." to them.
     return not any(segment.partition(";")[0] in (".", "..") for segment in decoded.split("/"))
 
 
-def _decoded(text: str) -> str:
-    """`text` without percent-encoding, however often it was encoded."""
-    while "%" in text:
+def _decoded(text: str) -> str | None:
+    """`text` without percent-encoding, however often it was encoded; None past `_LAYERS`."""
+    for _ in range(_LAYERS):
+        if "%" not in text:
+            return text
         once = unquote(text, encoding="latin-1")
         if once == text:
-            break
+            return text
         text = once
-    return text
+    return None
 
 
 def _has_control(text: str) -> bool:

@@ -37,6 +37,7 @@ FOREIGN = [
     "https://mcp.example.org/mcp//",
     "https://mcp.example.org/x/../mcp",
     "https://mcp.example.org/%6dcp",
+    "https://mcp.example.org/%" + 8000 * "25" + "6dcp",
     "https://mcp.example.org/mcp?x=1",
     "https://mcp.example.org/mcp?",
     "https://mcp.example.org/mcp#",
