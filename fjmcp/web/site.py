@@ -179,7 +179,11 @@ class Site(server.Site):
             self._routes[spelling.encode()] = each
 
         async def respond(request: SiteRequest) -> None:
-            await self._respond(each, request)
+            # Klein also takes spellings (//mcp, /%6dcp) that the door knew no rules for.
+            if self._routes.get(request.path) is each:
+                await self._respond(each, request)
+            else:
+                await self._say(self._tongue(request), request, NOT_FOUND_OAUTH)
 
         app.route(path, endpoint=path, strict_slashes=False)(respond)
 

@@ -359,6 +359,14 @@ class DoorTests(SiteTestCase):
             self.assertEqual(self.visitor.get(target).status, 404, target)
         self.assertEqual(self.room.seen, [])
 
+    def test_other_spellings(self) -> None:
+        """A path in another spelling is nobody's: the door's rules go by the path as it is."""
+        for target in ("//mcp", "/%6dcp", "/mcp%2f", "/MCP", "/./mcp", "/x/../mcp", "///free"):
+            for origin in (PUBLIC, "https://evil.example"):
+                visit = self.visitor.post_json(target, {}, origin=origin)
+                self.assert_oauth_error(visit, 404, "not_found")
+        self.assertEqual(self.room.seen, [])
+
     def test_wrong_method(self) -> None:
         """A method that a path does not know is 405 and says which it knows."""
         for method in ("GET", "PUT", "OPTIONS", "FOO"):
