@@ -10,26 +10,19 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
+
+from fjmcp.demo.step import Say, run
 
 FORGEJO_MCP: Final = "forgejo-mcp"
 GITEA_MCP: Final = "gitea-mcp"
 
 MODULE: Final = "git.b4mad.industries/agentic-forges/forgejo-mcp/v2@v2.34.1"
 PACKAGE: Final = "gitea-mcp==0.5.1"
-
-_BUILD_SECONDS: Final = 240.0
-_WORD_SECONDS: Final = 10.0
-"""A step that takes longer says so that often."""
-
-Say = Callable[[str], None]
 
 
 class NoChild(Exception):
@@ -120,7 +113,7 @@ def _build(target: Path, say: Say) -> bool:
     say("forgejo-mcp is not here; asking Go to build it")
     target.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "GOBIN": str(target.parent.absolute()), "CGO_ENABLED": "0"}
-    failed = _run([go, "install", MODULE], environment, "building", say)
+    failed = run([go, "install", MODULE], environment, "building", say)
     if failed is not None:
         say(f"Go cannot have it here ({failed})")
     return failed is None
@@ -136,37 +129,8 @@ def _gitea_mcp(home: Path, why: str, say: Say) -> RealChild:
         shutil.rmtree(place, ignore_errors=True)
         pip = [str(place / "bin" / "python"), "-m", "pip", "install", "-q", PACKAGE]
         for command in ([sys.executable, "-m", "venv", str(place)], pip):
-            failed = _run(command, dict(os.environ), "installing", say)
+            failed = run(command, dict(os.environ), "installing", say)
             if failed is not None:
                 raise NoChild(f"gitea-mcp cannot be installed: {failed}")
         stamp.touch()
     return RealChild(GITEA_MCP, program.absolute(), why)
-
-
-def _run(command: list[str], environment: dict[str, str], doing: str, say: Say) -> str | None:
-    """Run a step; None if it worked, else the last line of what it printed."""
-    began = time.monotonic()
-    step = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    printed = ""
-    while True:
-        try:
-            printed, _ = step.communicate(timeout=_WORD_SECONDS)
-            break
-        except subprocess.TimeoutExpired:
-            taken = time.monotonic() - began
-            say(f"still {doing}, {taken:.0f} s")
-            if taken > _BUILD_SECONDS:
-                step.kill()
-                step.communicate()
-                return f"it took longer than {_BUILD_SECONDS:.0f} s"
-    if step.returncode == 0:
-        return None
-    lines = [line for line in printed.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit code {step.returncode}"
