@@ -15,6 +15,14 @@ MCP_BODY: Final = 8 * 1024 * 1024
 """One POST to /mcp.  forgejo-mcp needs about nine times a request's size in
 memory (32 MiB took 293 MB), so 8 MiB keeps one call under 80 MB."""
 
+BODIES_OF_STRANGERS: Final = 8 * MCP_BODY
+"""What is held together of bodies that are on their way, of senders whose token
+was not seen before.  A client's first message is small; these are the large
+ones just after a restart."""
+
+BODIES_OF_ACCOUNT: Final = 16 * MCP_BODY
+"""The same, of one account: as many as one child takes at a time."""
+
 FORM_BODY: Final = 16 * 1024
 """A form at an OAuth endpoint; the largest honest one is some 3 KiB."""
 

@@ -74,6 +74,13 @@ TOO_DEEP: Final = McpRefusal("too-deep", 400, -32600, "The message nests too dee
 TOO_LARGE: Final = McpRefusal(
     "too-large", 413, -32600, "The message is larger than this server takes. Send less at a time."
 )
+BODIES_FULL: Final = McpRefusal(
+    "bodies-full",
+    503,
+    -32603,
+    "Too many large messages are on their way to this server. Try again in a moment.",
+    retry_after=5,
+)
 INVALID_PARAMS: Final = McpRefusal(
     "invalid-params", 400, -32602, "Send the parameters of this request as MCP defines them."
 )

@@ -60,6 +60,13 @@ class Callers:
         self._seen.move_to_end(key.value)
         return caller
 
+    def glance(self, token: TokenText) -> Caller | None:
+        """The caller that a token names, if that is known without asking the store."""
+        caller = self._seen.get(digest(token).value)
+        if caller is None or caller.expires_at <= self._clock.seconds():
+            return None
+        return caller
+
     def forget(self, grant_id: str) -> None:
         """Ask the store anew about every token of this grant."""
         self._drop(lambda caller: caller.grant_id == grant_id)

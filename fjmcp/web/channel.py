@@ -2,9 +2,9 @@
 A connection and its requests, bounded before anything of them is understood.
 
 Twisted reads a request's body whole before anybody looks at it; here it is
-refused (413) as soon as it is known to be larger than its path allows, and a
-request that comes in drops is cut.  Headers are bounded by Twisted itself
-(16 KiB and 500 of them).
+refused as soon as it is known to be larger than its path allows (413), or than
+there is room for (`fjmcp.web.bodies`), and a request that comes in drops is
+cut.  Headers are bounded by Twisted itself (16 KiB and 500 of them).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from twisted.web.iweb import INonQueuedRequestFactory
 from zope.interface import provider
 
 from fjmcp import limits
+from fjmcp.refusals import BODIES_FULL, McpRefusal
+from fjmcp.web.bodies import Bodies
 
 if TYPE_CHECKING:
     from fjmcp.web.site import Site
@@ -105,9 +107,12 @@ class SiteRequest(server.Request):
     channel: Any = None
     site: Any
     content: BytesIO
+    _bodies: Bodies
     defaultContentType = None
     _ceiling = 0
     _refused = False
+    _whose: int | None = None
+    _held = 0
 
     @property
     def gone(self) -> bool:
@@ -130,17 +135,31 @@ class SiteRequest(server.Request):
         # In memory, since it is bounded: Twisted would write it to a file in /tmp.
         self.content = BytesIO()
         self._ceiling = self.channel.site.ceiling(self._target)
-        if length is not None and length > self._ceiling:
-            self._refuse_size()
+        if length is None:
+            return
+        if length > self._ceiling:
+            self._refuse(None)
+        elif length > limits.FORM_BODY:
+            self._expect()
 
     def handleContentChunk(self, data: bytes) -> None:
         """A piece of the body."""
         if self._refused:
             return
-        if self.content.tell() + len(data) > self._ceiling:
-            self._refuse_size()
-        else:
+        before = self.content.tell()
+        if before + len(data) > self._ceiling:
+            self._refuse(None)
+            return
+        if before + len(data) > limits.FORM_BODY:
+            self._hold(before + len(data) - max(before, limits.FORM_BODY))
+        if not self._refused:
             super().handleContentChunk(data)
+
+    def take_body(self) -> bytes:
+        """All of the body, which is kept here no longer."""
+        body, self.content = self.content.getvalue(), BytesIO()
+        self._let_go()
+        return body
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The request is complete."""
@@ -153,15 +172,51 @@ class SiteRequest(server.Request):
         target: bytes = self.channel._path
         return target.partition(b"?")[0]
 
-    def _refuse_size(self) -> None:
+    def _expect(self) -> None:
+        """A large body begins: whose it is, as far as that can be told."""
+        whose = self.channel.site.whose(self, self._target)
+        if isinstance(whose, McpRefusal):
+            self._refuse(whose)
+        else:
+            self._whose = whose
+
+    def _hold(self, size: int) -> None:
+        if not self._held:
+            self._expect()
+        if self._refused:
+            return
+        if self.channel.site.bodies.take(self._whose, size):
+            self._held += size
+            self._bodies = self.channel.site.bodies
+        else:
+            self._refuse(BODIES_FULL)
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._bodies.give_back(self._whose, self._held)
+            self._held = 0
+
+    def _refuse(self, refusal: McpRefusal | None) -> None:
+        """Answer before the body was read; without a refusal it is too large."""
         self._refused = True
+        self._let_go()
         self.content = BytesIO()
         self.method, self.path = self.channel._command, self._target
         self.clientproto = self.channel._version
         self.channel.persistent = False
         self.setHeader(b"connection", b"close")
-        self.channel.site.refuse_size(self)
+        self.channel.site.refuse_unread(self, refusal)
         self.channel.give_up()
+
+    def finish(self) -> None:
+        """The response is whole."""
+        self._let_go()
+        super().finish()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Nobody waits any more."""
+        self._let_go()
+        super().connectionLost(reason)
 
     # --- answering ------------------------------------------------------------------
 

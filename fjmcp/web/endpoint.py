@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Final
 
 from attrs import define, field, frozen
@@ -117,6 +116,7 @@ class Endpoint:
                 post=self.post,
                 delete=self.delete,
                 ceiling=limits.MCP_BODY,
+                whose=self._gate.glance,
             )
         ]
 
@@ -128,8 +128,7 @@ class Endpoint:
         form = accepted(request)
         if isinstance(form, McpRefusal):
             return form
-        body, request.content = request.content.getvalue(), BytesIO()
-        message = wire.read(body)
+        message = wire.read(request.take_body())
         if isinstance(message, McpRefusal):
             return message
         answer = await self._answer(request, caller, form, message)

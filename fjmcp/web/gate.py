@@ -28,6 +28,18 @@ class Gate:
             return token
         return await self._callers.find(token)
 
+    def glance(self, request: Request) -> int | McpRefusal | None:
+        """
+        The account that this request speaks for, while it is still being read.
+
+        None if the store would have to be asked.
+        """
+        token = bearer(request)
+        if isinstance(token, McpRefusal):
+            return token
+        caller = self._callers.glance(token)
+        return None if caller is None else caller.account_id
+
 
 def bearer(request: Request) -> TokenText | McpRefusal:
     """

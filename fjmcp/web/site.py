@@ -57,6 +57,7 @@ from fjmcp.refusals import (
 )
 from fjmcp.store.transactions import StoreDown
 from fjmcp.web import pages
+from fjmcp.web.bodies import Bodies
 from fjmcp.web.channel import Channel, SiteRequest, printable
 
 Refusal = OAuthRefusal | McpRefusal
@@ -82,6 +83,13 @@ class Tongue(Enum):
     MCP = "a JSON-RPC error"
 
 
+Whose = Callable[[SiteRequest], int | McpRefusal | None]
+
+
+def _nobodys(request: SiteRequest) -> None:
+    """Whose a request is where nobody signs in."""
+
+
 @frozen
 class Route:
     """What is answered at some paths."""
@@ -91,6 +99,7 @@ class Route:
     methods: Mapping[bytes, Respond]
     ceiling: int
     any_host: bool
+    whose: Whose
 
 
 def route(
@@ -101,18 +110,20 @@ def route(
     delete: Respond | None = None,
     ceiling: int = limits.FORM_BODY,
     any_host: bool = False,
+    whose: Whose = _nobodys,
 ) -> Route:
     """
     What `paths` answer, each also with a slash behind it.
 
     `ceiling`: bytes of a body.  `any_host`: also for a Host that is not the
-    public URL's.  GET answers HEAD too, but for /mcp, where GET is a stream.
+    public URL's.  `whose`: the account behind a request whose large body is being
+    read, None if that is not known yet.  GET answers HEAD too, but for /mcp, where GET is a stream.
     """
     given = {b"GET": get, b"POST": post, b"DELETE": delete}
     if speaks is not Tongue.MCP:
         given[b"HEAD"] = get
     methods = {name: respond for name, respond in given.items() if respond is not None}
-    return Route(paths, speaks, methods, ceiling, any_host)
+    return Route(paths, speaks, methods, ceiling, any_host, whose)
 
 
 HEADERS: Final = {
@@ -151,6 +162,7 @@ class Site(server.Site):
     ) -> None:
         self._meter = meter
         self._endpoints = endpoints
+        self.bodies = Bodies()
         self._routes: dict[bytes, Route] = {}
         app = Klein()
         for each in routes:
@@ -217,12 +229,17 @@ class Site(server.Site):
         found = self._routes.get(path)
         return limits.FORM_BODY if found is None else found.ceiling
 
-    def refuse_size(self, request: SiteRequest) -> None:
-        """Answer a request whose body is too large, before it was read."""
+    def whose(self, request: SiteRequest, path: bytes) -> int | McpRefusal | None:
+        """The account behind a request, None if it must be looked up, or why it has none."""
+        found = self._routes.get(path)
+        return None if found is None else found.whose(request)
+
+    def refuse_unread(self, request: SiteRequest, refusal: McpRefusal | None) -> None:
+        """Answer a request before its body was read; without a refusal it is too large."""
         found = self._routes.get(request.path)
-        refusal = TOO_LARGE if found and found.speaks is Tongue.MCP else TOO_LARGE_OAUTH
+        too_large = TOO_LARGE if found and found.speaks is Tongue.MCP else TOO_LARGE_OAUTH
         self._dress(request, Tongue.OAUTH)
-        request.write(self._worded(request, refusal))
+        request.write(self._worded(request, refusal or too_large))
 
     def admits(self, request: SiteRequest) -> bool:
         """Whether a request may reach its route; if not, it has been answered."""

@@ -39,6 +39,9 @@ META = {
     }
 }
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+LARGE = json.dumps(request("ping", {"padding": "x" * (1 << 20)})).encode()
+MIB = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20))
+"""A chunk of a body."""
 
 
 class EndpointCase(SynchronousTestCase):
@@ -129,15 +132,74 @@ class BodyTests(EndpointCase):
         """A body over the limit is refused unread, with a length or in chunks."""
         visit = self.client.post(b"", content_length=str(limits.MCP_BODY + 1))
         self.assertRefused(visit, refusals.TOO_LARGE)
-        head = f"POST /mcp HTTP/1.1\r\nHost: broker.example\r\nAuthorization: {self.client.token}"
-        visit = Visitor(self.desk.site, self.desk.reactor).connect()
-        visit.send(head.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
-        piece = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20))
+        visit = self.begin(self.client.token)
         for _ in range(8):
-            visit.send(piece)
+            visit.send(MIB)
             self.assertFalse(visit.answered)
         visit.send(b"1\r\n \r\n")
         self.assertRefused(visit, refusals.TOO_LARGE)
+        self.assertEqual(len(self.desk.site.bodies), 0)
+
+    def begin(self, token: str) -> Visit:
+        """A POST whose body comes in chunks."""
+        head = "POST /mcp HTTP/1.1\r\nHost: broker.example\r\nTransfer-Encoding: chunked\r\n"
+        head += "Content-Type: application/json\r\n"
+        if token:
+            head += f"Authorization: Bearer {token}\r\n"
+        visit = Visitor(self.desk.site, self.desk.reactor).connect()
+        visit.send(head.encode() + b"\r\n")
+        return visit
+
+    def test_bodies_of_nobody(self) -> None:
+        """Without a token a large body is refused where it begins, and a small one is read."""
+        for length in (limits.FORM_BODY + 1, limits.MCP_BODY):
+            visit = self.desk.stranger().post(b"", content_length=str(length))
+            self.assertRefused(visit, refusals.NO_TOKEN)
+            self.assertTrue(visit.wire.half_closed)
+        visit = self.begin("")
+        visit.send(MIB)
+        self.assertRefused(visit, refusals.NO_TOKEN)
+        self.assertRefused(self.desk.stranger().post(b" " * limits.FORM_BODY), refusals.NO_TOKEN)
+
+    def test_bodies_of_strangers(self) -> None:
+        """Those with a token that was never seen fill one room together, and no other."""
+        begun = [self.begin(f"guess{number}") for number in range(12)]
+        for visit in begun:
+            for _ in range(7):
+                visit.send(MIB)
+        refused = [visit for visit in begun if visit.answered]
+        self.assertEqual(len(refused), 3)
+        for visit in refused:
+            self.assertRefused(visit, refusals.BODIES_FULL)
+        self.assertLessEqual(len(self.desk.site.bodies), limits.BODIES_OF_STRANGERS)
+        # Who is known has room, and so has the first message of one who is not.
+        new = self.desk.client(2)
+        for client in (self.client, new, new):
+            self.assertAnswered(client.post(PING), result({}))
+            self.assertAnswered(client.post(LARGE), result({}))
+        for visit in begun:
+            visit.leave()
+        self.assertEqual(len(self.desk.site.bodies), 0)
+
+    def test_bodies_of_an_account(self) -> None:
+        """One account, over however many connections and clients, has one room."""
+        other, somebody = self.desk.client(1, "c2"), self.desk.client(2)
+        for client in (self.client, other, somebody):
+            self.assertAnswered(client.post(PING), result({}))
+        tokens = [self.client.token, other.token]
+        begun = [self.begin(tokens[number % 2]) for number in range(24)]
+        for visit in begun:
+            for _ in range(7):
+                visit.send(MIB)
+        self.assertEqual(sum(visit.answered for visit in begun), 6)
+        self.assertRefused(begun[-1], refusals.BODIES_FULL)
+        self.assertAnswered(somebody.post(LARGE), result({}))
+        begun[0].send(b"0\r\n\r\n")
+        self.assertRefused(begun[0], refusals.PARSE_ERROR)
+        self.assertAnswered(other.post(LARGE), result({}))
+        for visit in begun:
+            visit.leave()
+        self.assertEqual(len(self.desk.site.bodies), 0)
 
     def test_content_type(self) -> None:
         """JSON, with or without parameters, and nothing else."""
