@@ -13,7 +13,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo run soak test lint format docs wheel wheel-test news clean distclean
+.PHONY: help env demo run soak e2e conformance test deploy-test lint format docs wheel wheel-test news clean distclean
 
 help:  ## list these targets
 	@echo 'fjmcp: the front door between AI assistants and a forge.'
@@ -40,6 +40,12 @@ run: env  ## the demo for a developer: starts again when a source file changes
 soak: env  ## a session for each call, 1,000 times; fails on what leaked (ARGS='--calls 200')
 	@$(IN) -m fjmcp.demo.soak $(ARGS)
 
+e2e: env  ## real clients and a real Chromium, from the URL to a tool call (ARGS=inspector)
+	@CHROMIUM='$(CHROMIUM)' $(IN) -m fjmcp.demo.e2e $(ARGS)
+
+conformance: env  ## a running broker judged by the official suite and mcp-authlab
+	@$(IN) -m fjmcp.demo.conformance $(ARGS)
+
 test: env  ## the whole suite under pytest, then (without ARGS) the unit part under trial
 	$(IN) -m pytest --ignore=tests/deploy $(or $(ARGS),-n $(JOBS))
 	$(if $(ARGS),,$(IN) -W error -m twisted.trial -j $(JOBS) --reporter=text $(UNIT))
@@ -59,8 +65,9 @@ format: env  ## let ruff mend what it can
 	$(IN) -m ruff check --fix .
 	$(IN) -m ruff format .
 
-docs: env  ## write docs/configuration.md from the table of options
+docs: env  ## write what is made in docs/: options, limits, the files of deploy/
 	$(IN) -m fjmcp.daemon.handbook docs/configuration.md
+	$(IN) scripts/documents.py
 
 wheel: env  ## build dist/fjmcp-*.whl, its revision and date inside
 	@rm -rf build dist  # setuptools would put removed modules of an older build in
@@ -77,7 +84,7 @@ clean:  ## remove what building and testing left
 	find fjmcp tests twisted -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## that, and the environments
-	rm -rf $(VENV) .child .demo
+	rm -rf $(VENV) .child .demo .conformance
 
 # What trial runs: everything that needs neither a real process nor pytest's fixtures.
 UNIT = $(shell find tests -name 'test_*.py' ! -name 'test_real_*' ! -path 'tests/e2e/*' | sort)

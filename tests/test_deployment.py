@@ -68,6 +68,70 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(int(self.service["RestartPreventExitStatus"]), MISUSED)
 
 
+class ProxyTests(SynchronousTestCase):
+    """deploy/nginx, deploy/caddy: what `make deploy-test` is too short to see."""
+
+    def test_nginx(self) -> None:
+        """nginx waits longer than a call may take, and lets an idle connection go first."""
+        text = (ROOT / "deploy" / "nginx" / "fjmcp.conf").read_text("utf-8")
+        self.assertGreater(said_by(text, r"proxy_read_timeout (\d+)m;") * 60, limits.CALL)
+        self.assertGreater(said_by(text, r"send_timeout (\d+)m;") * 60, limits.STREAM_STALL)
+        self.assertLess(said_by(text, r"keepalive_timeout (\d+)s;"), limits.CONNECTION_IDLE)
+        self.assertGreater(said_by(text, r"max_body_size (\d+)m;") * 1024**2, limits.MCP_BODY)
+
+    def test_caddy(self) -> None:
+        """So does Caddy."""
+        text = (ROOT / "deploy" / "caddy" / "Caddyfile").read_text("utf-8")
+        self.assertGreater(said_by(text, r"response_header_timeout (\d+)m") * 60, limits.CALL)
+        self.assertLess(said_by(text, r"keepalive (\d+)s"), limits.CONNECTION_IDLE)
+        self.assertGreater(said_by(text, r"max_size (\d+)MiB") * 1024**2, limits.MCP_BODY)
+        self.assertNotRegex(text, r"(?m)^\s*flush_interval")
+
+
+class ContainerTests(SynchronousTestCase):
+    """deploy/podman"""
+
+    def setUp(self) -> None:
+        """The Quadlet files."""
+        self.unit = unit("../deploy/podman/fjmcp.container")
+        self.container = self.unit["Container"]
+
+    def test_options(self) -> None:
+        """Command and environment have options that there are."""
+        words = " ".join(self.container["Environment"].splitlines())
+        names = {word.partition("=")[0] for word in shlex.split(words)}
+        self.assertLessEqual(names, {option.variable for option in BY_NAME.values()})
+        for word in shlex.split(self.container["Exec"]):
+            self.assertIn(word.removeprefix("--").partition("=")[0], BY_NAME)
+
+    def test_limits(self) -> None:
+        """Podman and systemd wait as long as a stop may take, Podman the shorter."""
+        inner = float(self.container["StopTimeout"])
+        self.assertGreater(inner, limits.SHUTDOWN)
+        service = self.unit["Service"]
+        self.assertGreater(float(service["TimeoutStopSec"]), inner)
+        self.assertEqual(int(service["RestartPreventExitStatus"]), MISUSED)
+        self.assertGreaterEqual(int(self.container["PidsLimit"]), 20 * limits.CHILDREN)
+
+    def test_network(self) -> None:
+        """The proxy that is trusted has the address of the network's gateway."""
+        gateway = unit("../deploy/podman/fjmcp.network")["Network"]["Gateway"]
+        self.assertIn(f"FJMCP_TRUSTED_PROXIES={gateway}", self.container["Environment"])
+
+    def test_same_user(self) -> None:
+        """The secret belongs to the user of the image."""
+        text = (ROOT / "deploy" / "podman" / "Containerfile").read_text("utf-8")
+        uid = int(said_by(text, r"--uid (\d+) "))
+        self.assertIn(f"uid={uid},", self.container["Secret"])
+
+
+def said_by(text: str, pattern: str) -> float:
+    """The number that a file says."""
+    match = re.search(pattern, text)
+    assert match is not None, pattern
+    return float(match[1])
+
+
 class WorkflowTests(SynchronousTestCase):
     """.forgejo/workflows/"""
 
