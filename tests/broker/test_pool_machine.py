@@ -325,6 +325,4 @@ class PoolMachineTests(SynchronousTestCase):
 
     def test_any_order(self) -> None:
         """Whatever happens to a pool, in whatever order, it keeps its promises."""
-        run_state_machine_as_test(
-            PoolMachine, settings=settings(stateful_step_count=50)
-        )
+        run_state_machine_as_test(PoolMachine, settings=settings(stateful_step_count=50))

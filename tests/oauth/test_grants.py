@@ -544,6 +544,4 @@ class Model(SynchronousTestCase):
     def test_any_life(self) -> None:
         """Whatever clients, thieves, Forgejo and time do in whatever order, each verdict is the
         one that design D14 foretells, a family stays one line, and the end is the end."""
-        run_state_machine_as_test(
-            GrantLife, settings=settings(stateful_step_count=60)
-        )
+        run_state_machine_as_test(GrantLife, settings=settings(stateful_step_count=60))
