@@ -73,13 +73,15 @@ class Questions:
         if len(self._open) >= limits.QUESTIONS:
             return TOO_MANY_QUESTIONS
         posed = self._conversation.pose(question)
-        if not self._tell_client(posed.line):
-            self._conversation.drop(posed.id)
-            return QUESTION_UNHEARD
+        # First: it may be answered before we are back here.
         self._open[posed.id] = self._clock.callLater(
             limits.QUESTION, self._refuse, posed.id, QUESTION_UNANSWERED
         )
-        return None
+        if self._tell_client(posed.line):
+            return None
+        self._conversation.drop(posed.id)
+        self._end(posed.id)
+        return QUESTION_UNHEARD
 
     def answer(self, reply: Reply) -> bool:
         """The client answers; False if it answers none of these."""
