@@ -178,7 +178,7 @@ class Conversation:
         return Answer(number, ours, encode_reply(ours.id, result=ours.result, error=ours.error))
 
     def _hear_progress(self, notice: Notice) -> Progress | Stray:
-        number = _number(members.read(notice.params).get("progressToken", b""))
+        number = _number(members.one(notice.params, "progressToken"))
         asked = self._asked.get(number)
         if asked is None or asked.token is None:
             return Stray("progress of nothing that was asked")
@@ -225,7 +225,7 @@ class Conversation:
 
     def question_progress(self, params: bytes) -> bytes | None:
         """A client's news of a question as the child knows it; None if they are of none."""
-        token = members.read(params).get("progressToken", b"")
+        token = members.one(params, "progressToken")
         asked = self._questions.get(same_id(token)) if is_id(token) else None
         if asked is None or asked.token is None:
             return None
@@ -243,7 +243,7 @@ def cancelled_id(params: bytes) -> bytes | None:
     The id of the request that a client's notifications/cancelled names, in
     the form of `wire.same_id`.
     """
-    id = members.read(params).get("requestId", b"")
+    id = members.one(params, "requestId")
     return same_id(id) if is_id(id) else None
 
 
@@ -252,13 +252,13 @@ def _progress_token(params: bytes) -> bytes | None:
     # it, and what it might say of it can't be taken for a number of ours.
     if not members.may_have(params, b"progressToken"):
         return None
-    token = members.meta(params).get("progressToken", b"")
+    token = members.one(members.meta(params), "progressToken")
     return token if is_id(token) else None
 
 
 def _with_token(params: bytes, token: bytes) -> bytes:
-    meta = {**members.meta(params), "progressToken": token}
-    return members.put(params, "_meta", members.write(meta))
+    meta = members.put(members.meta(params), "progressToken", token)
+    return members.put(params, "_meta", meta)
 
 
 def _number(text: bytes) -> int:

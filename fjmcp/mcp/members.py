@@ -21,12 +21,21 @@ class _Params(msgspec.Struct, gc=False):
 _params = msgspec.json.Decoder(_Params)
 
 
-def read(text: bytes) -> dict[str, bytes]:
-    """The members of a JSON object, each as its bytes; none of anything else."""
+def _members(text: bytes) -> dict[str, msgspec.Raw]:
     try:
-        return {name: bytes(value) for name, value in _object.decode(text).items()}
+        return _object.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return {}
+
+
+def read(text: bytes) -> dict[str, bytes]:
+    """The members of a JSON object, each as its bytes; none of anything else."""
+    return {name: bytes(value) for name, value in _members(text).items()}
+
+
+def one(text: bytes, name: str) -> bytes:
+    """One member of a JSON object; b"" where there is none."""
+    return bytes(_members(text).get(name, b""))
 
 
 def write(members: Mapping[str, bytes]) -> bytes:
@@ -36,7 +45,10 @@ def write(members: Mapping[str, bytes]) -> bytes:
 
 def put(text: bytes, name: str, value: bytes) -> bytes:
     """The object `text` with the member `name` set to `value`."""
-    return write({**read(text), name: value})
+    # Not by `read`: 8 MiB may have a million members, and each would be copied twice.
+    members = _members(text)
+    members[name] = msgspec.Raw(value)
+    return msgspec.json.encode(members)
 
 
 def may_have(text: bytes, name: bytes) -> bool:
@@ -49,11 +61,11 @@ def may_have(text: bytes, name: bytes) -> bool:
     return name in text or b"\\u" in text
 
 
-def meta(params: bytes) -> dict[str, bytes]:
-    """The members of `params._meta`, each as its bytes."""
+def meta(params: bytes) -> bytes:
+    """`params._meta`; b"{}" where there is none."""
     if not may_have(params, b"_meta"):
-        return {}
+        return b"{}"
     try:
-        return read(bytes(_params.decode(params).meta))
+        return bytes(_params.decode(params).meta)
     except (msgspec.DecodeError, RecursionError):
-        return {}
+        return b"{}"

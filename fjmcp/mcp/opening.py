@@ -261,7 +261,7 @@ def may_share(opening: Opening, profile: Profile) -> bool:
 
 
 def _text(params: bytes, name: str) -> str | None:
-    value = members.read(params).get(name, b"")
+    value = members.one(params, name)
     if not value.startswith(b'"') or len(value) > limits.SUBSCRIPTION:
         return None
     return msgspec.json.decode(value, type=str)

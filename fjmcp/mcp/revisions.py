@@ -89,4 +89,4 @@ def has_modern_meta(params: bytes) -> bool:
     """Whether `params._meta` names the revision, as each modern request does."""
     if not members.may_have(params, b"io.modelcontextprotocol"):
         return False
-    return _MODERN_META in members.meta(params)
+    return members.one(members.meta(params), _MODERN_META) != b""

@@ -24,8 +24,10 @@ class Members(SynchronousTestCase):
     def test_put(self, text: str, value: str) -> None:
         """Every other member keeps its very bytes."""
         before = members.read(text.encode())
-        after = members.read(members.put(text.encode(), "requestId", value.encode()))
-        self.assertEqual(after, {**before, "requestId": value.encode()})
+        put = members.put(text.encode(), "requestId", value.encode())
+        self.assertEqual(members.read(put), {**before, "requestId": value.encode()})
+        self.assertEqual(members.one(put, "requestId"), value.encode())
+        self.assertEqual(members.one(put, "nothing of it"), before.get("nothing of it", b""))
 
     def test_no_object(self) -> None:
         """What is no object has no members."""
@@ -45,7 +47,7 @@ class Members(SynchronousTestCase):
             b'{"\\u005fmeta":{"a":1}}': {"a": b"1"},
             b'{"_meta":{"a":1},"_meta":{"b":2}}': {"b": b"2"},
         }.items():
-            self.assertEqual(members.meta(text), found, text)
+            self.assertEqual(members.read(members.meta(text)), found, text)
 
     def test_may_have(self) -> None:
         """A name that is spelled with escapes is not overlooked."""
