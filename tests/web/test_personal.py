@@ -355,6 +355,7 @@ class SuccessorTests(PersonalCase):
         self.desk.store.fail_all()
         self.level(self.client, "debug")
         self.desk.store.fail_all(False)
+        self.desk.pass_time(limits.SESSION_KEEP)
         self.client.ask("ping")
         rows = now(self.desk.store.read(lambda cursor: cursor.many("SELECT opening FROM sessions")))
         self.assertIn("debug", rows[0][0])
