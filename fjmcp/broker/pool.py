@@ -294,6 +294,9 @@ class Pool(Generic[C]):
                 if failure is not None:
                     return self._older(key) or failure
                 start = self._begin(key, account_id, opening, credential)
+            elif len(start.waiting) >= self._bounds.in_flight + limits.ROOM_WAITERS:
+                # As many as would find room or wait for it; each holds its request.
+                return CHILD_BUSY
             outcome = await start.wait()
             refusal = self._refusal(ticket)
             if refusal is not None:

@@ -18,7 +18,7 @@ from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import Command, command_for, recipe_for
 from fjmcp.mcp.opening import PLAIN, Opened, Opening
 from fjmcp.mcp.wire import Request
-from fjmcp.refusals import McpRefusal
+from fjmcp.refusals import CHILD_BUSY, McpRefusal
 from fjmcp.testing import INITIALIZED, FakeChild, FakeReactor
 from tests.broker.test_links import Answers
 
@@ -269,6 +269,18 @@ class SingleFlightTests(PoolCase):
         outcomes = [self.outcome(each) for each in asked]
         self.assertEqual(len(self.reactor.children), 3)
         self.assertEqual([outcome.in_flight for outcome in outcomes], [2] * 6)
+
+    def test_crowd_of_one_session(self) -> None:
+        """For a session's own child no more wait while it starts than would once it runs."""
+        most = self.bounds.in_flight + limits.ROOM_WAITERS
+        asked = [
+            Deferred.fromCoroutine(self.pool.link_for(Caller(), PLAIN, b"owner"))
+            for _ in range(most + 3)
+        ]
+        self.assertEqual([self.successResultOf(one) for one in asked[most:]], 3 * [CHILD_BUSY])
+        links = {self.outcome(one) for one in asked[:most]}
+        self.assertEqual((len(links), len(self.reactor.children)), (1, 1))
+        self.assertCalm()
 
     def test_first_asker_leaves(self) -> None:
         """The start goes on for the others, and is not done twice."""
