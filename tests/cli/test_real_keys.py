@@ -207,7 +207,7 @@ class KeysTests(SynchronousTestCase):
     def break_off(self, line: str) -> None:
         """A rotation that is killed as soon as it says a line that begins so."""
         tool = subprocess.Popen(
-            [*FJMCP, "keys", "rotate", "--batch", "10", "--pause", "0.1"],
+            [*FJMCP, "keys", "rotate", "--batch", "10", "--pause", "1"],
             cwd=self.folder,
             env=self.environ,
             stdout=subprocess.PIPE,
