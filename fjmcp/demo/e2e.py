@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("word", nargs="?", default="", help="only walks whose name has it")
     parser.add_argument("--child", metavar="CHILD", help="forgejo-mcp, gitea-mcp, or a path")
     options = parser.parse_args(arguments)
+    options.word = options.word.lower()
     home = (HOME / "e2e").absolute()
     try:
         program = pages.chromium(_aside)
@@ -68,9 +69,11 @@ def main(arguments: list[str]) -> int:
         servers.start_broker()
         print(f"broker at {servers.public_url}, {child.kind} behind it; logs are in {home}/\n")
         browser = opener.write(home / "browser")
-        for number, (name, walk) in enumerate(walks(program, pictures).items()):
-            if options.word.lower() not in name.lower():
-                continue
+        every = walks(program, pictures)
+        chosen = {name: way for name, way in every.items() if options.word in name.lower()}
+        if not chosen:
+            failed.append(f"no walk is called {options.word}; there are: {', '.join(every)}")
+        for number, (name, walk) in enumerate(chosen.items()):
             place = Place(servers, box, home / str(number), browser)
             place.home.mkdir()
             try:
