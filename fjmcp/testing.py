@@ -47,7 +47,7 @@ from fjmcp import limits
 from fjmcp.broker.pairs import Pairs
 from fjmcp.broker.signins import challenge
 from fjmcp.children.launch import Launcher
-from fjmcp.children.profiles import recipe_for
+from fjmcp.children.profiles import Recipe, recipe_for
 from fjmcp.daemon.assembly import Parts, assemble
 from fjmcp.daemon.clocks import WallClock
 from fjmcp.daemon.settings import Settings
@@ -778,6 +778,7 @@ class WholeBroker:
     trusted_proxies: Proxies | None = None
     meter: Meter = SILENT
     set_by: float = 0.0
+    child: Recipe = field(factory=lambda: recipe_for(["/opt/forgejo-mcp"]))
     parts: Parts = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -796,7 +797,7 @@ class WholeBroker:
             forgejo_oauth_scopes=SCOPES,
             store=Path("none"),
             keys=KeySources(None, None, None),
-            child=recipe_for(["/opt/forgejo-mcp"]),
+            child=self.child,
             max_sessions=limits.CHILDREN,
             session_idle_timeout=limits.SESSION_IDLE,
             session_reap_interval=limits.REAP,
