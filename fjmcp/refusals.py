@@ -58,6 +58,12 @@ class McpRefusal:
 
 # --- MCP: the message -------------------------------------------------------
 
+NOTICE_WITH_ID: Final = McpRefusal(
+    "notice-with-id",
+    400,
+    -32601,
+    "What begins with notifications/ is a notification: send it without an id.",
+)
 PARSE_ERROR: Final = McpRefusal(
     "not-json", 400, -32700, "The body is not valid JSON in UTF-8. Send one JSON-RPC message."
 )

@@ -32,6 +32,7 @@ from fjmcp.refusals import (
     NO_EVENTS,
     NO_STREAM,
     NOT_ACCEPTABLE,
+    NOTICE_WITH_ID,
     SESSION_REQUIRED,
     UNKNOWN_REVISION,
     WRONG_CONTENT_TYPE,
@@ -234,6 +235,9 @@ class Endpoint:
                 return await self._initialize(said, message)
             case "ping":
                 return self._give(said, wire.encode_reply(message.id, result=b"{}"))
+            case method if method.startswith("notifications/"):
+                # A cancellation would name a number of ours: another's call at a shared child.
+                return NOTICE_WITH_ID
         answer = self._personal.answer(said.session, message)
         if isinstance(answer, bytes):
             return self._give(said, answer)

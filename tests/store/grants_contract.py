@@ -74,14 +74,23 @@ class GrantsContract(_Contract):
 
     @promise
     async def test_codes_are_swept(self) -> None:
-        """A code is kept past its end for as long as a second use could do harm, no longer."""
-        store, code = self.open_store(), secret()
-        await store.write(grants.add_code, code, 7, REQUEST, AT)
-        late = AT + limits.CODE + limits.ACCESS_TOKEN
+        """A code that nobody used goes at its end; a used one stays while its grant lives."""
+        store, unused, used = self.open_store(), secret(), secret()
+        for code in (unused, used):
+            await store.write(grants.add_code, code, 7, REQUEST, AT)
+        await store.write(grants.add, "g", 7, "c", "s", AT)
+        await store.write(grants.redeem_code, used, "g")
+        late = AT + limits.CODE
         await store.write(grants.add_code, secret(), 7, REQUEST, late - 1)
-        self.assertIsNotNone(await store.read(grants.code, code))
+        self.assertIsNotNone(await store.read(grants.code, unused))
         await store.write(grants.add_code, secret(), 7, REQUEST, late)
-        self.assertIsNone(await store.read(grants.code, code))
+        self.assertIsNone(await store.read(grants.code, unused))
+        later = AT + limits.GRANT_LIFE
+        await store.write(grants.add_code, secret(), 7, REQUEST, later)
+        self.assertIsNotNone(await store.read(grants.code, used))
+        await store.write(grants.end, "g", "revoked", later)
+        await store.write(grants.add_code, secret(), 7, REQUEST, later)
+        self.assertIsNone(await store.read(grants.code, used))
 
     @promise
     async def test_grant(self) -> None:

@@ -120,6 +120,13 @@ class BodyTests(EndpointCase):
         for body, refusal in table:
             self.assertRefused(self.client.post(body), refusal, about=body[:80])
 
+    def test_notices_with_an_id(self) -> None:
+        """A notification sent as a request reaches no child, where it might cancel a call."""
+        body = (
+            b'{"jsonrpc":"2.0","id":1,"method":"notifications/cancelled","params":{"requestId":2}}'
+        )
+        self.assertRefused(self.client.post(body), refusals.NOTICE_WITH_ID, 1)
+
     def test_ids(self) -> None:
         """An id comes back as it was written, whatever JSON it is."""
         for id in ('"a"', '"\\u0061"', '""', "0", "-1", "1.0", "1e3", "12345678901234567890"):

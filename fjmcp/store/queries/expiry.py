@@ -15,9 +15,7 @@ def sweep(cursor: Cursor, now: float) -> None:
     it (`fjmcp.broker.endings`).
     """
     cursor.execute("DELETE FROM access_tokens WHERE expires_at <= ?", now)
-    # A used code is kept while its grant's first access token may live, so that a
-    # second use is still noticed.
-    cursor.execute("DELETE FROM codes WHERE expires_at <= ?", now - limits.ACCESS_TOKEN)
+    grants.drop_codes(cursor, now)
     # A sign-in that holds a pair of Forgejo's is for the credentials to finish.
     cursor.execute("DELETE FROM signins WHERE expires_at <= ? AND credential IS NULL", now)
     grants.forget_graces(cursor, now)

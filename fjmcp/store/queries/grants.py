@@ -26,10 +26,8 @@ _GRANT = "grant_id, account_id, client_id, scopes, created_at, used_at, ended_at
 def add_code(
     cursor: Cursor, code: Digest, account_id: int, request: AuthorizationRequest, now: float
 ) -> None:
-    """Keep a code, and drop those that ended long enough ago to be of no use."""
-    # A used code is kept as long as the grant's first access token lives, so
-    # that its second use is still noticed.
-    cursor.execute("DELETE FROM codes WHERE expires_at <= ?", now - limits.ACCESS_TOKEN)
+    """Keep a code, and drop those that are of no use."""
+    drop_codes(cursor, now)
     cursor.execute(
         "INSERT INTO codes (code, client_id, account_id, request, expires_at)"
         " VALUES (?, ?, ?, ?, ?)",
@@ -38,6 +36,20 @@ def add_code(
         account_id,
         request.to_json(),
         now + limits.CODE,
+    )
+
+
+def drop_codes(cursor: Cursor, now: float) -> None:
+    """
+    Drop codes that have expired.
+
+    A used one is kept while its grant lives, so that a second use is noticed
+    however late it comes (RFC 6749 §4.1.2).
+    """
+    cursor.execute(
+        "DELETE FROM codes WHERE expires_at <= ? AND (grant_id IS NULL OR NOT EXISTS ("
+        " SELECT 1 FROM grants WHERE grants.grant_id = codes.grant_id AND ended_at IS NULL))",
+        now,
     )
 
 
