@@ -204,7 +204,9 @@ def test_connections_are_kept(behind: Behind, dial: Dial, bearer: dict[str, str]
     for number in range(20):
         assert line.send("POST", "/mcp", call("echo", number), **bearer).read()
     assert line.socket is mine
-    assert connections(behind) <= theirs
+    kept = connections(behind)
+    assert kept
+    assert kept <= theirs
 
 
 def test_addresses(behind: Behind, dial: Dial) -> None:
@@ -222,7 +224,7 @@ def test_addresses(behind: Behind, dial: Dial) -> None:
             "/register",
             REGISTRATION,
             Content_Type="application/json",
-            X_Forwarded_For=f"198.51.100.{number}",
+            X_Forwarded_For=f"198.51.{number}.7",
         )
         answer.read()
         statuses.append(answer.status)
