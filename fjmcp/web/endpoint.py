@@ -20,6 +20,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_options_header
 
 from fjmcp import limits
+from fjmcp.broker.again import Again, Readers
 from fjmcp.broker.callers import Caller
 from fjmcp.broker.calls import Asker
 from fjmcp.broker.links import Link
@@ -38,6 +39,7 @@ from fjmcp.refusals import (
     WRONG_CONTENT_TYPE,
     McpRefusal,
 )
+from fjmcp.tasks import Tasks
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.gate import Gate
 from fjmcp.web.site import RefusedRequest, Route, Tongue, route
@@ -76,10 +78,9 @@ class _Call:
     goes on then, and a cancellation that comes after is still heard.
     """
 
-    link: Link
     answer: Asker
     over: Callable[[_Call], None]
-    number: int = field(default=0, init=False)
+    asked: Again = field(init=False)
 
     def said(self, line: bytes) -> bool:
         """What comes before its end."""
@@ -102,6 +103,8 @@ class Endpoint:
     _streams: Streams
     _clock: IReactorTime
     require_session_id: bool
+    _tasks: Tasks = field(factory=Tasks, init=False)
+    _readers: Readers = field(factory=Readers, init=False)
     _calls: dict[tuple[Session, bytes], _Call] = field(factory=dict, init=False)
     """The calls in flight of each session by the client's id: what a cancellation names."""
 
@@ -227,7 +230,7 @@ class Endpoint:
         id = cancelled_id(message.params)
         call = None if id is None else self._calls.get((said.session, id))
         if call is not None:
-            call.link.cancel(call.number, message.params)
+            call.asked.link.cancel(call.asked.number, message.params)
 
     async def _serve(self, said: _Said, message: wire.Request) -> bytes | McpRefusal | None:
         match message.method:
@@ -293,7 +296,7 @@ class Endpoint:
 
     def _ask(self, said: _Said, message: wire.Request, link: Link, answer: Answer) -> None:
         if said.session is None:
-            link.ask(message, answer)
+            self._again(said, message, link, answer, answer).ask()
             return
         heard_by = self._personal.asker(said.session, link, message, answer)
         key = said.session, wire.same_id(message.id)
@@ -302,8 +305,22 @@ class Endpoint:
             if self._calls.get(key) is call:
                 del self._calls[key]
 
-        call = self._calls[key] = _Call(link, heard_by, over)
-        call.number = link.ask(message, call)
+        call = self._calls[key] = _Call(heard_by, over)
+        call.asked = self._again(said, message, link, call, answer)
+        call.asked.ask()
+
+    def _again(
+        self, said: _Said, message: wire.Request, link: Link, asker: Asker, answer: Answer
+    ) -> Again:
+        return Again(
+            link,
+            message,
+            asker,
+            self._readers,
+            another=lambda: self._link(said, message),
+            gone=lambda: answer.over,
+            tasks=self._tasks,
+        )
 
     def _give(self, said: _Said, line: bytes) -> bytes:
         """An answer of ours, in the form that the client takes."""
