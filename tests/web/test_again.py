@@ -59,6 +59,24 @@ class AgainTests(SynchronousTestCase):
         self.assertEqual(visit.json(), error(refusals.CHILD_CRASHED, 7))
         self.assertEqual(len(self.desk.children), 2)
 
+    def test_client_has_heard(self) -> None:
+        """A call of whose answer the client has heard something is not asked again."""
+        visit = self.client.ask(
+            "tools/call", {"name": "look", "_meta": {"progressToken": "p"}}, id=7
+        )
+        child = self.desk.children[-1]
+        number = child.heard[-1]["params"]["_meta"]["progressToken"]
+        child.say(
+            {
+                "jsonrpc": "2.0",
+                "method": "notifications/progress",
+                "params": {"progressToken": number, "progress": 1},
+            }
+        )
+        self.crash()
+        self.assertEqual(len(self.desk.children), 1)
+        self.assertIn(refusals.CHILD_CRASHED.message.encode(), visit.body)
+
     def test_client_left(self) -> None:
         """Nothing is asked again for a client that is gone."""
         self.call("look").leave()
