@@ -164,10 +164,13 @@ class Site(server.Site):
         self._endpoints = endpoints
         self.bodies = Bodies()
         self._routes: dict[bytes, Route] = {}
-        app = Klein()
         for each in routes:
             for path in each.paths:
-                self._mount(app, path, each)
+                self._mount(path, each)
+        app = Klein()
+        # One rule for every path: a route is looked up by the letters of its path, so that no
+        # other spelling (//mcp, /%6dcp) leads to it past the rules of the door.
+        app.route("/", branch=True)(self._dispatch)
         app.handle_errors(HTTPException)(cast("Any", self._not_found))
         public = urlsplit(endpoints.public_url)
         self.hostname = (public.hostname or "").encode("ascii")
@@ -183,21 +186,19 @@ class Site(server.Site):
             parsePOSTFormSubmission=False,
         )
 
-    def _mount(self, app: Klein, path: str, each: Route) -> None:
+    def _mount(self, path: str, each: Route) -> None:
         # Both spellings answer in place: a redirect would lose a POST's body.
         for spelling in {path, path.rstrip("/") + "/"}:
             if spelling.encode() in self._routes:
                 raise ValueError(f"two routes for {spelling}")
             self._routes[spelling.encode()] = each
 
-        async def respond(request: SiteRequest) -> None:
-            # Klein also takes spellings (//mcp, /%6dcp) that the door knew no rules for.
-            if self._routes.get(request.path) is each:
-                await self._respond(each, request)
-            else:
-                await self._say(self._tongue(request), request, NOT_FOUND_OAUTH)
-
-        app.route(path, endpoint=path, strict_slashes=False)(respond)
+    async def _dispatch(self, request: SiteRequest) -> None:
+        found = self._routes.get(request.path)
+        if found is None:
+            await self._say(self._tongue(request), request, NOT_FOUND_OAUTH)
+        else:
+            await self._respond(found, request)
 
     # --- Twisted's side of it ---------------------------------------------------------
 
