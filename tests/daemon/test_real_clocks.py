@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -17,7 +18,7 @@ options = Options({
     "FJMCP_FORGEJO_URL": "http://127.0.0.1:9",
     "FJMCP_FORGEJO_OAUTH_CLIENT_ID": "an-id",
     "FJMCP_FORGEJO_OAUTH_CLIENT_SECRET": "gto_asecret",
-    "FJMCP_STORE": "/nonexistent/fjmcp.sqlite3",
+    "FJMCP_STORE": "fjmcp.sqlite3",
     "FJMCP_CHILD_COMMAND": "cat",
     "FJMCP_CHILD_ENV": "TOKEN={token}",
 })
@@ -33,7 +34,14 @@ class ReactorTests(SynchronousTestCase):
 
     def test_timers(self) -> None:
         """Its timers go by a clock that nobody sets."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
         ended = subprocess.run(
-            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", PROBE],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         self.assertEqual((ended.returncode, ended.stdout), (0, "True\n"), ended.stderr)
