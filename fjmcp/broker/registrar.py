@@ -10,7 +10,8 @@ from twisted.logger import Logger
 
 from fjmcp import limits
 from fjmcp.meter import SILENT, Meter, OAuth
-from fjmcp.oauth.clients import NONE, Client, ClientMetadata
+from fjmcp.oauth.clients import Client
+from fjmcp.oauth.metadata import NONE, ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.store.queries import clients
 from fjmcp.store.transactions import Cursor, Store
@@ -38,7 +39,7 @@ class Registrar:
         client = Client(
             # RFC 6749 §2.2: the id is no secret; random, so that it tells nothing.
             client_id=f"fj-{token_hex(16)}",
-            secret_digest=None if secret is None else digest(secret),
+            secrets=() if secret is None else (digest(secret),),
             metadata=metadata,
             created_at=self._clock.seconds(),
         )

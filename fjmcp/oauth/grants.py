@@ -63,6 +63,10 @@ class GrantRow:
     used_at: float
     ended_at: float | None
     end_reason: str | None
+    name: str | None = None
+    """What the operator called it who made it; None where a client asked for it."""
+    expires_at: float | None = None
+    """Its own end, beside those that the rules have for all."""
 
 
 @frozen
@@ -202,6 +206,7 @@ def grant_live(grant: GrantRow, now: float) -> bool:
     """Whether a grant has neither ended, nor been idle too long, nor grown too old."""
     return (
         grant.ended_at is None
+        and (grant.expires_at is None or now < grant.expires_at)
         and now - grant.used_at < limits.GRANT_IDLE
         and now - grant.created_at < limits.GRANT_LIFE
     )

@@ -26,7 +26,8 @@ from twisted.logger import Logger
 from twisted.web.http import Request
 
 from fjmcp import limits
-from fjmcp.oauth.clients import NONE, Client
+from fjmcp.oauth.clients import Client
+from fjmcp.oauth.metadata import NONE
 from fjmcp.refusals import (
     TOO_MANY,
     TOO_MANY_OF_ADDRESS,

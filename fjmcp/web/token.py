@@ -21,11 +21,10 @@ from fjmcp.oauth.authorization import Params
 from fjmcp.oauth.clients import (
     Client,
     authenticate,
-    judge_registration,
     read_client_auth,
-    registration_response,
 )
 from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.registrations import judge_registration, registration_response
 from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import (
     CLIENT_AUTH_TWICE,

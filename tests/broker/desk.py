@@ -12,8 +12,9 @@ from fjmcp.broker.callers import Caller, Callers
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.issuer import Issued, Issuer
 from fjmcp.oauth.authorization import AuthorizationRequest, Params
-from fjmcp.oauth.clients import NONE, Client, ClientMetadata
+from fjmcp.oauth.clients import Client
 from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.metadata import NONE, ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.refusals import McpRefusal, OAuthRefusal
 from fjmcp.store.queries import accounts, grants
@@ -37,7 +38,7 @@ def client(name: str) -> Client:
         grant_types=("authorization_code", "refresh_token"),
         token_endpoint_auth_method=NONE,
     )
-    return Client(name, None, metadata, EPOCH)
+    return Client(name, (), metadata, EPOCH)
 
 
 ONE, TWO = client("fj-one"), client("fj-two")

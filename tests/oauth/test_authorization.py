@@ -22,8 +22,9 @@ from fjmcp.oauth.authorization import (
     success_url,
     verifier_matches,
 )
-from fjmcp.oauth.clients import Client, ClientMetadata
+from fjmcp.oauth.clients import Client
 from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import OAuthRefusal
 
@@ -60,7 +61,7 @@ def params(**changes: str | None) -> Params:
 
 def client(*uris: str) -> Client:
     """A registered client."""
-    return Client("c1", None, ClientMetadata(redirect_uris=uris or (REDIRECT,)), 0.0)
+    return Client("c1", (), ClientMetadata(redirect_uris=uris or (REDIRECT,)), 0.0)
 
 
 class Parameters(SynchronousTestCase):

@@ -229,7 +229,8 @@ class Life(SynchronousTestCase):
     """Whether a grant lives."""
 
     def test_bounds(self) -> None:
-        """A grant lives until it ends, is idle for 60 days, or is 365 days old."""
+        """A grant lives until it ends, is idle for 60 days, is 365 days old, or is at an end of
+        its own."""
         day = 86400.0
         for grant, now, lives in [
             (GRANT, START, True),
@@ -238,6 +239,9 @@ class Life(SynchronousTestCase):
             (evolve(GRANT, used_at=START + 364 * day), START + 365 * day - 1, True),
             (evolve(GRANT, used_at=START + 364 * day), START + 365 * day, False),
             (evolve(GRANT, ended_at=START), START, False),
+            (evolve(GRANT, expires_at=START + 1), START, True),
+            (evolve(GRANT, expires_at=START + 1), START + 1, False),
+            (evolve(GRANT, expires_at=START + 90 * day), START + 60 * day, False),
         ]:
             self.assertEqual(grant_live(grant, now), lives)
 

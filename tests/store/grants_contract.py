@@ -13,8 +13,9 @@ from fjmcp.broker.callers import Callers
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.issuer import Issued, Issuer
 from fjmcp.oauth.authorization import AuthorizationRequest, Params
-from fjmcp.oauth.clients import NONE, Client, ClientMetadata
+from fjmcp.oauth.clients import Client
 from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.metadata import NONE, ClientMetadata
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import CODE_REUSED
 from fjmcp.store.queries import accounts, grants, signins
@@ -331,7 +332,7 @@ class IssuerContract(_Contract):
 
     client = Client(
         "c",
-        None,
+        (),
         ClientMetadata(
             (REQUEST.redirect_uri,),
             grant_types=("authorization_code", "refresh_token"),

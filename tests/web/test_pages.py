@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.demo.browser import Page, read_page
 from fjmcp.oauth.authorization import AuthorizationRequest, error_url, success_url
-from fjmcp.oauth.clients import Client, ClientMetadata
+from fjmcp.oauth.clients import Client
+from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, mint
 from fjmcp.refusals import ACCESS_DENIED, SIGN_IN_FORGED
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, now
@@ -67,7 +68,7 @@ async def html(page: object) -> str:
 
 
 def consent(name: str, uri: str = CLIENT_URL, signin: str = "s") -> str:
-    client = Client("c", None, ClientMetadata((uri,), name), 0.0)
+    client = Client("c", (), ClientMetadata((uri,), name), 0.0)
     return now(html(pages.consent(client, uri, "forge.example", TokenText(signin))))
 
 

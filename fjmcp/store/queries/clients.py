@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fjmcp.oauth.clients import Client, ClientMetadata
+from fjmcp.oauth.clients import Client
+from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import Digest
 from fjmcp.store.transactions import Cursor
 
@@ -14,7 +15,7 @@ def add(cursor: Cursor, client: Client) -> None:
         " VALUES (?, ?, ?, ?, ?)",
         client.client_id,
         client.metadata.token_endpoint_auth_method,
-        None if client.secret_digest is None else client.secret_digest.value,
+        client.secrets[0].value if client.secrets else None,
         client.metadata.to_json(),
         client.created_at,
     )
@@ -31,7 +32,7 @@ def find(cursor: Cursor, client_id: str) -> Client | None:
     found, secret, metadata, created_at = row
     return Client(
         client_id=found,
-        secret_digest=None if secret is None else Digest(bytes(secret)),
+        secrets=() if secret is None else (Digest(bytes(secret)),),
         metadata=ClientMetadata.from_json(metadata),
         created_at=created_at,
     )

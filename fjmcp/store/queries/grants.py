@@ -7,7 +7,7 @@ Each function is one step of a transaction; what may be done is judged by
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -17,7 +17,10 @@ from fjmcp.oauth.grants import CodeRow, GrantRow, RefreshRow
 from fjmcp.oauth.tokens import Digest
 from fjmcp.store.transactions import Cursor
 
-_GRANT = "grant_id, account_id, client_id, scopes, created_at, used_at, ended_at, end_reason"
+_GRANT: Final = (
+    "grant_id, account_id, client_id, scopes, created_at, used_at, ended_at, end_reason, name,"
+    " expires_at"
+)
 
 
 # --- codes --------------------------------------------------------------------
@@ -144,9 +147,10 @@ def expired(cursor: Cursor, now: float, most: int) -> list[str]:
     """The ids of at most `most` grants that were idle too long or grew too old."""
     rows = cursor.many(
         "SELECT grant_id FROM grants WHERE ended_at IS NULL"
-        " AND (used_at <= ? OR created_at <= ?) LIMIT ?",
+        " AND (used_at <= ? OR created_at <= ? OR expires_at <= ?) LIMIT ?",
         now - limits.GRANT_IDLE,
         now - limits.GRANT_LIFE,
+        now,
         most,
     )
     return [grant_id for (grant_id,) in rows]
@@ -193,7 +197,7 @@ def bearer(cursor: Cursor, token: Digest) -> Bearer | None:
     """Whose access token this is; expiry and endings are for the caller to judge."""
     row = cursor.one(
         "SELECT g.grant_id, g.account_id, g.client_id, g.scopes, g.created_at, g.used_at,"
-        " g.ended_at, g.end_reason, a.login, a.dead_since, t.expires_at"
+        " g.ended_at, g.end_reason, g.name, g.expires_at, a.login, a.dead_since, t.expires_at"
         " FROM access_tokens t JOIN grants g ON g.grant_id = t.grant_id"
         " JOIN accounts a ON a.account_id = g.account_id WHERE t.token = ?",
         token.value,
