@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import refusals
-from fjmcp.oauth.clients import Client, Presented, authenticate, read_client_auth
+from fjmcp.oauth.clients import Client, Presented, Source, authenticate, read_client_auth
 from fjmcp.oauth.metadata import AUTH_METHODS, ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.refusals import OAuthRefusal
