@@ -1,0 +1,133 @@
+"""
+Assistants that are known: the hosts that they come back to, and their metadata documents.
+
+A host is proved by where the code goes, a name is not: so what is known here is
+shown by the host alone.  The documents stand in for those that cannot be fetched
+and never were: hosts of big assistants answer some networks with 402, 403 or HTML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from fjmcp.oauth import redirects
+
+
+@frozen
+class Assistant:
+    """
+    A product that many people use.
+
+    :ivar name: what people call it, and what an impostor would call itself.
+    :ivar hosts: where it is sent back to.
+    """
+
+    name: str
+    maker: str
+    hosts: frozenset[str]
+
+
+ASSISTANTS: Final = (
+    Assistant("Claude", "Anthropic", frozenset({"claude.ai", "claude.com"})),
+    Assistant("ChatGPT", "OpenAI", frozenset({"chatgpt.com"})),
+    Assistant("Visual Studio Code", "Microsoft", frozenset({"vscode.dev", "insiders.vscode.dev"})),
+    Assistant("Cursor", "Anysphere", frozenset({"cursor.com", "www.cursor.com"})),
+)
+
+HOSTS: Final = frozenset().union(*(each.hosts for each in ASSISTANTS))
+"""Every host of them."""
+
+
+def assistant(redirect_uri: str) -> Assistant | None:
+    """The known assistant that a judged https redirect URI leads to."""
+    if not redirect_uri.startswith("https://"):
+        return None
+    host = redirects.host(redirect_uri)
+    return next((each for each in ASSISTANTS if host in each.hosts), None)
+
+
+def called(name: str) -> Assistant | None:
+    """The known assistant after which a client calls itself, rightly or not."""
+    said = name.casefold()
+    return next((each for each in ASSISTANTS if each.name.casefold() in said), None)
+
+
+# --- documents --------------------------------------------------------------------
+
+_BOTH: Final = ["authorization_code", "refresh_token"]
+
+_DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "client_id": "https://claude.ai/oauth/mcp-oauth-client-metadata",
+        "client_name": "Claude",
+        "client_uri": "https://claude.ai",
+        "redirect_uris": [
+            "https://claude.ai/api/mcp/auth_callback",
+            # Announced; a copy that knows it outlives the change.
+            "https://claude.com/api/mcp/auth_callback",
+        ],
+        "grant_types": _BOTH,
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    },
+    {
+        "client_id": "https://claude.ai/oauth/claude-code-client-metadata",
+        "client_name": "Claude Code",
+        "client_uri": "https://claude.ai",
+        "redirect_uris": ["http://localhost/callback", "http://127.0.0.1/callback"],
+        "grant_types": _BOTH,
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    },
+    {
+        "client_id": "https://chatgpt.com/oauth/client.json",
+        "client_name": "ChatGPT",
+        "client_uri": "https://chatgpt.com/",
+        "redirect_uris": ["https://chatgpt.com/connector_platform_oauth_redirect"],
+        "grant_types": _BOTH,
+        "response_types": ["code"],
+        # It would rather sign assertions, and does without where nobody offers to read them.
+        "token_endpoint_auth_method": "private_key_jwt",
+        "token_endpoint_auth_methods_supported": ["none", "private_key_jwt"],
+    },
+    {
+        "client_id": "https://chatgpt.com/oauth/codex/client.json",
+        "client_name": "Codex",
+        "client_uri": "https://chatgpt.com/",
+        "redirect_uris": ["http://127.0.0.1/callback", "http://localhost/callback"],
+        "grant_types": _BOTH,
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    },
+    {
+        "client_id": "https://vscode.dev/oauth/client-metadata.json",
+        "client_name": "Visual Studio Code",
+        "client_uri": "https://code.visualstudio.com",
+        "redirect_uris": ["http://127.0.0.1:33418/", "https://vscode.dev/redirect"],
+        "grant_types": [*_BOTH, "urn:ietf:params:oauth:grant-type:device_code"],
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+        "application_type": "native",
+    },
+)
+
+DOCUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {each["client_id"]: each for each in _DOCUMENTS}
+"""What these clients publish at the URL that is their name, as of November 2026."""
+
+_CONNECTOR: Final = re.compile(r"https://chatgpt\.com/oauth/([A-Za-z0-9_-]{1,64})/client\.json")
+
+
+def shipped(client_id: str) -> Mapping[str, Any] | None:
+    """The document of a known client, for when it cannot be had from its own host."""
+    found = DOCUMENTS.get(client_id)
+    connector = _CONNECTOR.fullmatch(client_id)
+    if found is None and connector is not None:
+        # Each connector of ChatGPT has a document and a callback of its own.
+        callback = f"https://chatgpt.com/connector/oauth/{connector[1]}"
+        stable = DOCUMENTS["https://chatgpt.com/oauth/client.json"]
+        return {**stable, "client_id": client_id, "redirect_uris": [callback]}
+    return found
