@@ -59,6 +59,21 @@ CLIENTS: Final = 10_000
 """Registered clients.  Past it those that nobody ever used make room, oldest
 first: registration is open to everybody, and each keeps up to 16 KiB."""
 
+CLIENT_UNUSED: Final = 24 * 3600.0
+"""A client that never came to a grant is forgotten so long after it registered: a
+person who went to find a password comes back the same day."""
+
+CLIENT_IDLE: Final = 365 * 86400.0
+"""One that did, and has no live grant, so long after its last: assistants keep the
+id that they were given, and show an error page once it is unknown."""
+
+TWIN: Final = 60.0
+"""Registrations with equal metadata within it are one client, as long as it is not
+used: claude.ai registers twice, a second apart."""
+
+TWINS: Final = 10
+"""Registrations that one client may have so; the next one is another client."""
+
 REDIRECT_URIS: Final = 10
 """Redirect URIs of one client; VS Code registers six, the most seen."""
 

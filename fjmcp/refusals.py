@@ -345,6 +345,21 @@ REDIRECT_URI_REFUSED: Final = OAuthRefusal(
     "redirect-uri-refused", "invalid_redirect_uri", "This redirect URI cannot be registered."
 )
 
+REGISTRATION_CLOSED: Final = OAuthRefusal(
+    "registration-closed",
+    "access_denied",
+    "This server registers no clients. Use the client id that whoever runs it gives you, or a"
+    " client that has a metadata document.",
+    status=403,
+)
+MANAGEMENT_TOKEN: Final = OAuthRefusal(
+    "management-token",
+    "invalid_token",
+    "The registration access token does not fit this client. Send the one from the registration"
+    " in the Authorization header.",
+    status=401,
+)
+
 # --- OAuth: who the client is (RFC 6749 §5.2) --------------------------------------------
 
 CLIENT_UNNAMED: Final = OAuthRefusal(
@@ -357,6 +372,13 @@ CLIENT_UNKNOWN: Final = OAuthRefusal(
     "client-unknown",
     "invalid_client",
     "This client is not registered here. Register again.",
+    status=401,
+)
+CLIENT_NOT_TAKEN: Final = OAuthRefusal(
+    "client-not-taken",
+    "invalid_client",
+    "This server takes only certain clients, and this one is not among them. Whoever runs it can"
+    " add it (--clients).",
     status=401,
 )
 CLIENT_SECRET_WRONG: Final = OAuthRefusal(

@@ -15,7 +15,7 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from attrs import define, field
+from attrs import define, evolve, field
 from treq.testing import RequestTraversalAgent
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute, succeed
@@ -779,7 +779,10 @@ class WholeBroker:
     meter: Meter = SILENT
     set_by: float = 0.0
     child: Recipe = field(factory=lambda: recipe_for(["/opt/forgejo-mcp"]))
+    settings: Mapping[str, Any] = field(factory=dict)
+    """What an operator set in other ways than the defaults."""
     parts: Parts = field(init=False)
+    _clients: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.reactor.advance(EPOCH - self.reactor.seconds())
@@ -808,7 +811,7 @@ class WholeBroker:
             debug=False,
         )
         self.parts = assemble(
-            settings,
+            evolve(settings, **self.settings),
             self.store,
             self.ring,
             clock=WallClock(self.reactor, lambda: self.reactor.seconds() + self.set_by),
@@ -858,8 +861,10 @@ class WholeBroker:
 
     def register(self, **metadata: object) -> App:
         """A client that has registered itself; by default a public one, as most are."""
+        self._clients += 1
         asked: dict[str, object] = {
-            "client_name": "The client",
+            # Each another name: identical registrations would be one client.
+            "client_name": "The client" + (f" {self._clients}" if self._clients > 1 else ""),
             "redirect_uris": [CLIENT_URL],
             "grant_types": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_method": "none",
@@ -867,7 +872,11 @@ class WholeBroker:
         visit = self.visitor().post_json("/oauth/register", asked | metadata)
         if visit.status != 201:
             raise AssertionError(f"{visit.status}: {visit.body!r}")
-        return App(self, visit.json())
+        return self.app(visit.json())
+
+    def app(self, registered: dict[str, Any]) -> App:
+        """A client that was answered so when it registered."""
+        return App(self, registered)
 
 
 @define(eq=False)

@@ -34,7 +34,7 @@ from fjmcp.refusals import (
     RESOURCE_FOREIGN,
     OAuthRefusal,
 )
-from fjmcp.store.queries import accounts, grants
+from fjmcp.store.queries import accounts, clients, grants
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.store.vault import Sealing, Unsealable
 
@@ -165,6 +165,7 @@ class Issuer:
             cursor, grant_id, verdict.account_id, client.client_id, str(granted), now
         )
         grants.redeem_code(cursor, code, grant_id)
+        clients.note_use(cursor, client.client_id, now)
         life = now + limits.GRANT_LIFE
         issued = self._mint(cursor, client, grant_id, granted, None, life, now)
         return issued, [_Ended(old, "room") for old in made_room]

@@ -48,6 +48,7 @@ from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.health import Health
 from fjmcp.web.rates import Rates
+from fjmcp.web.registration import Registration
 from fjmcp.web.site import Site
 from fjmcp.web.streams import Streams
 from fjmcp.web.token import Token
@@ -68,6 +69,7 @@ class Parts:
     forge: Forge
     sessions: Sessions
     endings: Endings
+    registrar: Registrar
     store: Store
     mcp: Endpoint
     upkeep: Upkeep
@@ -79,6 +81,7 @@ class Parts:
         self.credentials.lead = settings.token_refresh_lead
         self.sessions.unknown = unknown_session(settings)
         self.mcp.require_session_id = settings.require_session_id
+        self.registrar.clientele = settings.clients
         self.schedule(settings)
 
     def schedule(self, settings: Settings) -> None:
@@ -96,6 +99,7 @@ class Parts:
             if not self.trust.look():
                 return
             await self.endings.expire()
+            await self.registrar.expire()
             await self.sessions.expire()
             await self.store.write(expiry.sweep, self.clock.seconds())
 
@@ -131,7 +135,7 @@ def assemble(
     :param meter: who is told of what happens.
     """
     ticks = ticks or clock
-    endpoints = Endpoints(settings.public_url)
+    endpoints = Endpoints(settings.public_url, settings.registration)
     tasks = Tasks()
     forge = Forge(
         http=http,
@@ -187,7 +191,14 @@ def assemble(
     sessions.on_end = session_ended
     endings.also_end(streams)
     endings.also_end(pool)
-    registrar = Registrar(store, clock, meter=meter)
+    registrar = Registrar(
+        store,
+        endings,
+        clock,
+        configured={client.client_id: client for client in settings.preregistered_clients},
+        clientele=settings.clients,
+        meter=meter,
+    )
     issuer = Issuer(store, ring, endings, endpoints, clock, meter=meter)
     signins = SignIns(store, ring, forge, credentials, endpoints, clock, meter=meter)
     mcp = Endpoint(
@@ -214,7 +225,8 @@ def assemble(
         [
             *mcp.routes(),
             *browser.routes(),
-            *Token(registrar, issuer, endpoints, tasks, clock, rates).routes(),
+            *Token(registrar, issuer, tasks, clock, rates).routes(),
+            *Registration(registrar, endpoints, tasks, rates).routes(),
             *Discovery(endpoints).routes(),
             *Health(unready).routes(),
         ],
@@ -231,6 +243,7 @@ def assemble(
         forge=forge,
         sessions=sessions,
         endings=endings,
+        registrar=registrar,
         store=store,
         mcp=mcp,
         upkeep=Upkeep(ticks),

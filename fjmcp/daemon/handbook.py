@@ -43,7 +43,7 @@ _EXITS: Final = (
     ("1", "it could not start or go on, such as a port that is in use"),
 )
 
-_VERBS: Final = frozenset({"is", "has", "must", "cannot"})
+_VERBS: Final = frozenset({"is", "has", "must", "cannot", "needs", "says"})
 """With these a problem goes on where the name of the option ended."""
 
 _SOURCES: Final = (
@@ -165,15 +165,20 @@ def _spelling(option: Option) -> str:
 
 def _default(option: Option) -> str:
     if option.kind is Kind.SWITCH:
-        return "Default: off."
+        return f"Default: {_state(option)}."
     if option.default is not None:
         return f"Default: {option.default}."
     return "Required." if option.required else f"Without it: {option.absent}."
 
 
+def _state(option: Option) -> str:
+    """What a switch is if nobody says anything."""
+    return "on" if option.default == "true" else "off"
+
+
 def _default_cell(option: Option) -> str:
     if option.kind is Kind.SWITCH:
-        return "off"
+        return _state(option)
     if option.default is not None:
         return f"`{option.default}`"
     return "none, it is required" if option.required else option.absent
@@ -181,7 +186,7 @@ def _default_cell(option: Option) -> str:
 
 def _in_file(option: Option) -> str:
     if option.kind is Kind.SWITCH:
-        return f"`{option.name} = true`"
+        return f"`{option.name} = {option.example}`"
     if option.kind is Kind.MANY:
         return f'`{option.name} = ["{_cell(option.example)}"]`'
     return f'`{option.name} = "{_cell(option.example)}"`'
@@ -189,7 +194,7 @@ def _in_file(option: Option) -> str:
 
 def _example(option: Option) -> str:
     if option.kind is Kind.SWITCH:
-        return option.flag
+        return option.flag if option.example == "true" else f"--no-{option.name}"
     if option.secret:
         return f"{option.variable}={option.example}"
     text = f"'{option.example}'" if set(" {<|") & set(option.example) else option.example

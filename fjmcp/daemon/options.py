@@ -53,6 +53,10 @@ class Options(usage.Options):
         """Usage has no other way for an option that may be repeated."""
         self.setdefault("child-env", []).append(text)
 
+    def opt_preregistered_client(self, text: str) -> None:
+        """Likewise."""
+        self.setdefault("preregistered-client", []).append(text)
+
     def opt_help(self) -> NoReturn:
         """Print the help and end."""
         print(handbook.usage(self.program()))

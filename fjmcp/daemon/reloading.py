@@ -18,6 +18,7 @@ from fjmcp.daemon.sources import Problem
 
 LIVE: Final = frozenset(
     {
+        "clients",
         "debug",
         "max_sessions",
         "require_session_id",
@@ -32,6 +33,7 @@ LIVE: Final = frozenset(
 
 _NAMES: Final = {
     "keys": "key-file",
+    "preregistered_clients": "preregistered-client",
     "child": "forgejo-mcp-binary, child-command or child-env",
     "forgejo_oauth_client_secret": "forgejo-oauth-client-secret or its file",
 }

@@ -18,8 +18,11 @@ from attrs import define, field, frozen
 
 from fjmcp.children.profiles import Recipe, recipe_for
 from fjmcp.daemon import shapes
+from fjmcp.daemon.preregistered import Preregistered
 from fjmcp.daemon.sources import Given, Problem, Said, from_environment, from_file, from_flags
 from fjmcp.daemon.table import BY_NAME, TABLE
+from fjmcp.oauth.clientele import Clientele
+from fjmcp.oauth.clients import Client
 from fjmcp.store.keys import KeySources
 from fjmcp.web.addresses import Proxies
 
@@ -32,6 +35,8 @@ SECRET_LIMIT: Final = 4096
 # Of each of these only one can hold.
 _SECRET: Final = ("forgejo-oauth-client-secret", "forgejo-oauth-client-secret-file")
 _CHILD: Final = ("child-command", "forgejo-mcp-binary")
+
+_PREREGISTERED: Final = "preregistered-client"
 
 
 @frozen(kw_only=True)
@@ -48,6 +53,9 @@ class Settings:
     :ivar child: how a child is started.
     :ivar max_sessions: live children in total.
     :ivar metrics_listen: as `listen`, for /metrics; None for none.
+    :ivar clients: which clients are taken.
+    :ivar registration: whether strangers may register clients.
+    :ivar preregistered_clients: those that are written in the configuration.
     """
 
     listen: str
@@ -69,6 +77,9 @@ class Settings:
     require_session_id: bool
     debug: bool
     metrics_listen: str | None = None
+    clients: Clientele = field(factory=Clientele)
+    registration: bool = True
+    preregistered_clients: tuple[Client, ...] = ()
 
 
 @frozen
@@ -123,10 +134,11 @@ class _Judge:
         values = {
             option.name: self.value(option.name)
             for option in TABLE
-            if option.name not in {"config", *_SECRET, *_CHILD, "child-env"}
+            if option.name not in {"config", *_SECRET, *_CHILD, "child-env", _PREREGISTERED}
         }
         secret = self.client_secret()
         child = self.child()
+        preregistered = self.preregistered()
         store = values["store"] if self.find("store") else self.default_store()
         settings = None
         if not self.problems:
@@ -151,6 +163,9 @@ class _Judge:
                 require_session_id=values["require-session-id"],
                 debug=values["debug"],
                 metrics_listen=values["metrics-listen"],
+                clients=values["clients"],
+                registration=values["registration"],
+                preregistered_clients=preregistered,
             )
         return Gathered(settings, tuple(self.problems), tuple(self.warnings))
 
@@ -224,8 +239,13 @@ class _Judge:
         path: Path | None = self.read(name, given.text, given.where)
         return None if path is None else self.secret_in(path, given.where, private=True)
 
-    def secret_in(self, path: Path, where: str, private: bool = False) -> str | None:
-        name = "forgejo-oauth-client-secret-file"
+    def secret_in(
+        self,
+        path: Path,
+        where: str,
+        private: bool = False,
+        name: str = "forgejo-oauth-client-secret-file",
+    ) -> str | None:
         try:
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
@@ -276,6 +296,35 @@ class _Judge:
             for what in recipe.problems():
                 self.problem(what, name, given.where)
         return recipe
+
+    def preregistered(self) -> tuple[Client, ...]:
+        found = self.find(_PREREGISTERED)
+        if found is None:
+            return ()
+        given = found[1]
+        texts = [given.text] if isinstance(given.text, str) else list(given.text)
+        made: dict[str, Client] = {}
+        for text in texts:
+            client = self.preregistered_client(text, given.where)
+            if client is not None and client.client_id in made:
+                self.problem(f"has the id {client.client_id} twice", _PREREGISTERED, given.where)
+            elif client is not None:
+                made[client.client_id] = client
+        return tuple(made.values())
+
+    def preregistered_client(self, text: str, where: str) -> Client | None:
+        said: Preregistered | None = self.read(_PREREGISTERED, text, where)
+        if said is None:
+            return None
+        secret = said.secret
+        if secret is not None and where == BY_NAME[_PREREGISTERED].flag:
+            self.warnings.append(
+                f"a secret in {where} on the command line can be read by every user of this"
+                " machine; use secret-file="
+            )
+        if said.secret_file is not None:
+            secret = self.secret_in(said.secret_file, where, private=True, name=_PREREGISTERED)
+        return said.client(secret)
 
     def variables(self) -> dict[str, str] | None:
         found = self.find("child-env")

@@ -145,14 +145,24 @@ def _text(option: Option, value: object) -> str | tuple[str, ...] | Problem:
     if option.kind is Kind.MANY:
         if isinstance(value, dict):
             value = [f"{name}={text}" for name, text in value.items()]
-        if isinstance(value, list) and all(isinstance(text, str) for text in value):
-            return tuple(value)
+        if isinstance(value, list) and all(isinstance(text, str | dict) for text in value):
+            return tuple(text if isinstance(text, str) else _words(text) for text in value)
         return Problem("must be a list of strings")
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return Problem("must be a string or a number")
+
+
+def _words(table: Mapping[str, object]) -> str:
+    """A table of a list, as one would write it on the command line: name=text name=text."""
+    said = [
+        (name, text)
+        for name, texts in table.items()
+        for text in (texts if isinstance(texts, list) else [texts])
+    ]
+    return " ".join(shlex.quote(f"{name}={text}") for name, text in said)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -14,8 +14,9 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from fjmcp import limits
-from fjmcp.daemon import shapes
+from fjmcp.daemon import preregistered, shapes
 from fjmcp.forge import scopes
+from fjmcp.oauth.clientele import Clientele
 
 
 class Kind(Enum):
@@ -284,6 +285,43 @@ TABLE: Final[tuple[Option, ...]] = (
         example="true",
         default="false",
         kind=Kind.SWITCH,
+    ),
+    Option(
+        "clients",
+        CLIENTS,
+        "Which assistants may be connected, by the host that they come back to: any; or, separated"
+        " by spaces, known (Claude, ChatGPT, VS Code, Cursor, and programs on people's own"
+        " computers), loopback (those programs alone) and host names. The hosts of metadata"
+        " documents count too. A client that was taken before and is not any more gets no new"
+        " tokens.",
+        Clientele.parse,
+        "WORDS",
+        "known assistant.example.org",
+        default="any",
+    ),
+    Option(
+        "registration",
+        CLIENTS,
+        "Whether clients may register themselves, as most assistants do. Without it only those that"
+        " have a metadata document and those of preregistered-client can connect.",
+        shapes.switch,
+        example="false",
+        default="true",
+        kind=Kind.SWITCH,
+    ),
+    Option(
+        "preregistered-client",
+        CLIENTS,
+        "A client that you make up yourself, to be typed into an assistant's advanced settings:"
+        " id=…, redirect=… (one for each address that it comes back to), and if it wants a secret"
+        " secret-file=… (or secret=…); name=… is what people are shown. In a file it is a table of"
+        " these, [[preregistered-client]]. May be repeated.",
+        preregistered.parse,
+        "CLIENT",
+        "id=our-claude redirect=https://claude.ai/api/mcp/auth_callback"
+        " secret-file=/etc/fjmcp/our-claude.secret",
+        absent="there is none",
+        kind=Kind.MANY,
     ),
     Option(
         "debug",

@@ -35,12 +35,11 @@ def protected_resource(endpoints: Endpoints) -> dict[str, object]:
 
 def authorization_server(endpoints: Endpoints) -> dict[str, object]:
     """What the authorization server says of itself (RFC 8414 §2)."""
-    return {
+    document: dict[str, object] = {
         # RFC 8414 §3.3: identical to the URL that the well-known path was made of.
         "issuer": endpoints.issuer,
         "authorization_endpoint": endpoints.authorize,
         "token_endpoint": endpoints.token,
-        "registration_endpoint": endpoints.register,
         "revocation_endpoint": endpoints.revoke,
         "response_types_supported": list(RESPONSE_TYPES),
         "response_modes_supported": ["query"],
@@ -54,6 +53,9 @@ def authorization_server(endpoints: Endpoints) -> dict[str, object]:
         # RFC 9207 §3.
         "authorization_response_iss_parameter_supported": True,
     }
+    if endpoints.registration:
+        document["registration_endpoint"] = endpoints.register
+    return document
 
 
 METADATA_PATHS: Final[Mapping[str, Document]] = {

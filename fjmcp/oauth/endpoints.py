@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from attrs import field, frozen
 
@@ -28,6 +29,8 @@ class Endpoints:
     """
 
     public_url: str = field(validator=_an_origin)
+    registration: bool = True
+    """Whether strangers may register clients."""
 
     @property
     def issuer(self) -> str:
@@ -64,6 +67,10 @@ class Endpoints:
     def register(self) -> str:
         """RFC 7591 §3."""
         return f"{self.public_url}/oauth/register"
+
+    def registration_of(self, client_id: str) -> str:
+        """Where a client reads or takes back its registration (RFC 7592 §2)."""
+        return f"{self.register}?{urlencode({'client_id': client_id})}"
 
     @property
     def revoke(self) -> str:

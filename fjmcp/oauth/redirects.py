@@ -7,6 +7,7 @@ native apps' loopback URIs (RFC 8252 §7.3).  MCP: only localhost or HTTPS.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -20,10 +21,12 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Hosts that are the person's own computer.  RFC 8252 §8.3 would rather not have `localhost`;
 most clients send it."""
 
-PRIVATE: Final = frozenset({"cursor://anysphere.cursor-mcp/oauth/callback"})
-"""Private-use URIs that are taken, each as a whole: Cursor registers this one beside two others
-and gives up when one is refused.  Any program may claim a private scheme, so PKCE alone guards
-the code on this way; that is why there is no pattern here."""
+PRIVATE: Final[Mapping[str, str]] = {
+    "cursor://anysphere.cursor-mcp/oauth/callback": "www.cursor.com",
+}
+"""Private-use URIs that are taken, each as a whole, and the host of whose product they are: Cursor
+registers this one beside two others and gives up when one is refused.  Any program may claim a
+private scheme, so PKCE alone guards the code on this way; that is why there is no pattern here."""
 
 _OURS: Final = frozenset({"code", "state", "iss", "error", "error_description", "error_uri"})
 """What we append; a redirect URI that brings its own would answer with two of them."""

@@ -76,18 +76,19 @@ def judge_registration(body: object) -> ClientMetadata | OAuthRefusal:
 
 
 def registration_response(
-    client: Client, secret: TokenText | None, endpoints: Endpoints
+    client: Client, secret: TokenText | None, management: TokenText, endpoints: Endpoints
 ) -> dict[str, object]:
     """
-    The body of the 201 (RFC 7591 §3.2.1).
+    The body of the 201 (RFC 7591 §3.2.1), and of a read (RFC 7592 §3).
 
-    `endpoints` is where a `registration_client_uri` (RFC 7592) is made of, which is not
-    promised while nothing answers there.
+    `secret` is None where the client has none, and at a read: it is told once.
     """
     # RFC 7591 §3.2.1: the server "MUST return all registered metadata about this client".
     answer: dict[str, object] = {
         "client_id": client.client_id,
         "client_id_issued_at": int(client.created_at),
+        "registration_client_uri": endpoints.registration_of(client.client_id),
+        "registration_access_token": management.text,
         **client.metadata.members(),
     }
     if secret is not None:

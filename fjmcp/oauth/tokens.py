@@ -23,6 +23,7 @@ class Kind(Enum):
     REFRESH = "fjr_"
     CODE = "fjc_"
     CLIENT_SECRET = "fjs_"
+    REGISTRATION = "fjm_"
     SIGN_IN = "fji_"
     BROWSER = "fjb_"
     STATE = "fjt_"

@@ -10,7 +10,7 @@ The way of a browser: authorize, consent, callback.
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.logger import Logger
 from twisted.web.http import Request
 
@@ -70,6 +70,9 @@ class Authorize:
         """A client's authorization request (RFC 6749 §4.1.1)."""
         client_id = params.get("client_id")
         client = None if client_id is None else await self._registrar.find(client_id)
+        not_taken = None if client is None else self._registrar.clientele.judge(client)
+        if not_taken is not None:
+            return evolve(not_taken, status=403)
         redirect_uri = judge_redirect(params, client)
         if isinstance(redirect_uri, OAuthRefusal):
             return redirect_uri

@@ -1,5 +1,5 @@
 """
-The way of a client without a browser: token, revoke, register.
+The way of a client without a browser: token and revoke.
 
 All answers are JSON and not to be stored (RFC 6749 §5.1).  Nothing here asks
 Forgejo (design D16).
@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import Request
 
-from fjmcp import limits
 from fjmcp.broker.issuer import Issuer
 from fjmcp.broker.registrar import Registrar
 from fjmcp.oauth.authorization import Params
@@ -23,8 +22,6 @@ from fjmcp.oauth.clients import (
     authenticate,
     read_client_auth,
 )
-from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.oauth.registrations import judge_registration, registration_response
 from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import (
     CLIENT_AUTH_TWICE,
@@ -34,7 +31,7 @@ from fjmcp.refusals import (
     OAuthRefusal,
 )
 from fjmcp.tasks import Tasks
-from fjmcp.web.parameters import with_form, with_json
+from fjmcp.web.parameters import with_form
 from fjmcp.web.rates import Door, Rates
 from fjmcp.web.site import Respond, Route, Tongue, route
 
@@ -46,7 +43,6 @@ class Token:
     log = Logger()
     _registrar: Registrar
     _issuer: Issuer
-    _endpoints: Endpoints
     _tasks: Tasks
     _clock: IReactorTime
     _rates: Rates
@@ -62,13 +58,6 @@ class Token:
         return [
             route("/oauth/token", "/token", speaks=Tongue.OAUTH, post=token(self.token)),
             route("/oauth/revoke", "/revoke", speaks=Tongue.OAUTH, post=token(self.revoke)),
-            route(
-                "/oauth/register",
-                "/register",
-                speaks=Tongue.OAUTH,
-                post=self._rates.at(Door.REGISTER, with_json(self.register)),
-                ceiling=limits.REGISTRATION_BODY,
-            ),
         ]
 
     async def token(self, request: Request, form: Params) -> dict[str, object] | OAuthRefusal:
@@ -109,15 +98,6 @@ class Token:
         await self._tasks.shield(self._issuer.revoke(client, TokenText(text)))
         return {}
 
-    async def register(self, request: Request, body: object) -> dict[str, object] | OAuthRefusal:
-        """A client makes itself known (RFC 7591 §3.1)."""
-        metadata = judge_registration(body)
-        if isinstance(metadata, OAuthRefusal):
-            return metadata
-        client, secret = await self._registrar.register(metadata)
-        request.setResponseCode(201)
-        return registration_response(client, secret, self._endpoints)
-
     async def _client(self, request: Request, form: Params) -> Client | OAuthRefusal:
         headers = request.requestHeaders.getRawHeaders(b"authorization", [])
         client = await self._authenticated(headers, form)
@@ -139,4 +119,4 @@ class Token:
         if refusal is not None:
             return refusal
         assert client is not None
-        return client
+        return self._registrar.clientele.judge(client) or client

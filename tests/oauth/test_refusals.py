@@ -25,6 +25,8 @@ CODES = {
     # RFC 7591 §3.2.2
     "invalid_redirect_uri",
     "invalid_client_metadata",
+    # RFC 6750 §3.1, where RFC 7592 leads to
+    "invalid_token",
     # RFC 8707 §2
     "invalid_target",
     # OpenID Connect Core §3.1.2.6

@@ -19,6 +19,7 @@ from fjmcp.refusals import OAuthRefusal
 from tests.oauth.captured import CLAUDE, CURSOR, MCP_REMOTE, REGISTRATIONS, VS_CODE
 
 HOME = Endpoints("https://mcp.example.org")
+MANAGEMENT = mint(Kind.REGISTRATION)
 SMALLEST: dict[str, Any] = {"redirect_uris": ["https://example.org/cb"]}
 
 json_values = st.recursive(
@@ -66,7 +67,10 @@ class Captured(SynchronousTestCase):
         """Claude gets a secret with an integer expiry of 0, and its metadata back."""
         secret = mint(Kind.CLIENT_SECRET)
         answer = registration_response(
-            Client("c1", (digest(secret),), registered(CLAUDE), 1700000000.75), secret, HOME
+            Client("c1", (digest(secret),), registered(CLAUDE), 1700000000.75),
+            secret,
+            MANAGEMENT,
+            HOME,
         )
         self.assertEqual(
             answer,
@@ -75,13 +79,17 @@ class Captured(SynchronousTestCase):
                 "client_id_issued_at": 1700000000,
                 "client_secret": secret.text,
                 "client_secret_expires_at": 0,
+                "registration_client_uri": "https://mcp.example.org/oauth/register?client_id=c1",
+                "registration_access_token": MANAGEMENT.text,
                 **CLAUDE,
             },
         )
 
     def test_vs_code(self) -> None:
         """VS Code gets no secret, and only the grant types that work here."""
-        answer = registration_response(Client("c1", (), registered(VS_CODE), 5.0), None, HOME)
+        answer = registration_response(
+            Client("c1", (), registered(VS_CODE), 5.0), None, MANAGEMENT, HOME
+        )
         self.assertNotIn("client_secret", answer)
         self.assertNotIn("client_secret_expires_at", answer)
         self.assertEqual(answer["grant_types"], ["authorization_code", "refresh_token"])
@@ -90,7 +98,9 @@ class Captured(SynchronousTestCase):
 
     def test_cursor(self) -> None:
         """Cursor gets its three URIs back, the private one among them."""
-        answer = registration_response(Client("c1", (), registered(CURSOR), 5.0), None, HOME)
+        answer = registration_response(
+            Client("c1", (), registered(CURSOR), 5.0), None, MANAGEMENT, HOME
+        )
         self.assertEqual(answer["redirect_uris"], CURSOR["redirect_uris"])
 
     def test_loopback_only(self) -> None:
@@ -211,7 +221,7 @@ class Registration(SynchronousTestCase):
             {key: body[key] for key in ("client_uri", "logo_uri", "jwks") if key in body} | SMALLEST
         )
         self.assertEqual(ClientMetadata.from_json(metadata.to_json()), metadata)
-        answer = registration_response(Client("c", (), metadata, 1.0), None, HOME)
+        answer = registration_response(Client("c", (), metadata, 1.0), None, MANAGEMENT, HOME)
         self.assertNotIn(None, answer.values())
         json.dumps(answer, allow_nan=False).encode("utf-8")
 

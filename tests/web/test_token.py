@@ -1,4 +1,4 @@
-"""The way of a client without a browser: register, token, revoke."""
+"""The way of a client without a browser: token, revoke."""
 
 from __future__ import annotations
 
@@ -16,89 +16,10 @@ from zope.interface import implementer
 
 from fjmcp import limits
 from fjmcp.store.queries import accounts
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, VERIFIER, App, Visit, now
+from fjmcp.testing import CLIENT_URL, PUBLIC_URL, VERIFIER, App, now
 from tests.web.whole import CALLBACK, BrokerCase, texts
 
 FORM = "application/x-www-form-urlencoded"
-
-
-class RegisterTests(BrokerCase):
-    def register(self, body: object) -> Visit:
-        return self.broker.visitor().post_json("/oauth/register", body)
-
-    def test_methods(self) -> None:
-        """Each of the three methods is registered; only those with a secret are given one."""
-        for method, secret in (
-            ("none", False),
-            ("client_secret_post", True),
-            ("client_secret_basic", True),
-        ):
-            visit = self.register(
-                {"redirect_uris": [CLIENT_URL], "token_endpoint_auth_method": method}
-            )
-            answer = visit.json()
-            self.assertEqual((visit.status, answer["token_endpoint_auth_method"]), (201, method))
-            self.assertEqual("client_secret" in answer, secret)
-            self.assertEqual(answer.get("client_secret_expires_at"), 0 if secret else None)
-            self.assertEqual(visit.header("cache-control"), "no-store")
-
-    def test_refused(self) -> None:
-        """What cannot be registered is refused in the words of RFC 7591, and not kept."""
-        before = self.count("clients")
-        for body, error in (
-            ([], "invalid_client_metadata"),
-            ("x", "invalid_client_metadata"),
-            ({}, "invalid_redirect_uri"),
-            ({"redirect_uris": []}, "invalid_redirect_uri"),
-            ({"redirect_uris": [CLIENT_URL, 1]}, "invalid_redirect_uri"),
-            ({"redirect_uris": ["https://client.example/#x"]}, "invalid_redirect_uri"),
-            ({"redirect_uris": ["https://*.example/"]}, "invalid_redirect_uri"),
-            ({"redirect_uris": ["http://client.example/"]}, "invalid_redirect_uri"),
-            ({"redirect_uris": ["javascript:alert(1)"]}, "invalid_redirect_uri"),
-            (
-                {"redirect_uris": [f"https://c.example/{n}" for n in range(11)]},
-                "invalid_redirect_uri",
-            ),
-            (
-                {"redirect_uris": [CLIENT_URL], "token_endpoint_auth_method": "private_key_jwt"},
-                "invalid_client_metadata",
-            ),
-            (
-                {"redirect_uris": [CLIENT_URL], "grant_types": ["client_credentials"]},
-                "invalid_client_metadata",
-            ),
-            (
-                {"redirect_uris": [CLIENT_URL], "response_types": ["token"]},
-                "invalid_client_metadata",
-            ),
-        ):
-            self.assert_error(self.register(body), error)
-        self.assertEqual(self.count("clients"), before)
-
-    def test_unreadable(self) -> None:
-        """A body that is no JSON, not UTF-8, of another type or too large is refused."""
-        visitor = self.broker.visitor()
-        good = b'{"redirect_uris":["https://client.example/callback"]}'
-        for body, content_type, status in (
-            (b"{", "application/json", 400),
-            (b"\xff", "application/json", 400),
-            (b"[" * 10_000, "application/json", 400),
-            (good, "text/plain", 400),
-            (good, FORM, 400),
-            (b" " * limits.REGISTRATION_BODY + good, "application/json", 413),
-        ):
-            visit = visitor.send("POST", "/oauth/register", body, {"content-type": content_type})
-            self.assertEqual(visit.status, status, body[:20])
-            self.assertIn("error", visit.json())
-        visit = visitor.send(
-            "POST", "/oauth/register", good, {"content-type": "application/json; charset=utf-8"}
-        )
-        self.assertEqual(visit.status, 201)
-
-    def test_store_down(self) -> None:
-        """Without a store nobody is registered: 503, and when to come back."""
-        self.broker.store.fail_all()
-        self.assert_down(self.register({"redirect_uris": [CLIENT_URL]}))
 
 
 class ClientTests(BrokerCase):
@@ -250,7 +171,7 @@ class FormTests(BrokerCase):
 
     def test_get(self) -> None:
         """Nothing here answers GET; a query never counts as a form."""
-        for path in ("/oauth/token", "/oauth/revoke", "/oauth/register"):
+        for path in ("/oauth/token", "/oauth/revoke"):
             visit = self.broker.visitor().get(f"{path}?{urlencode({'token': 'x'})}")
             self.assertEqual((visit.status, visit.header("allow")), (405, "POST"))
 

@@ -1,23 +1,38 @@
-"""Registered clients: how they authenticate, and their metadata as judged at registration."""
+"""
+Registered clients: their metadata as judged at registration, and what each registration was given.
+
+Identical registrations shortly after one another are one client, as long as
+nobody has used it.  Each of them has its own secret and its own management
+token, so that none can be had by registering the same again.
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
+from fjmcp import limits
 from fjmcp.oauth.clients import Client
 from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import Digest
 from fjmcp.store.transactions import Cursor
 
+_IN_USE: Final = (
+    "SELECT client_id FROM grants WHERE ended_at IS NULL UNION SELECT client_id FROM codes"
+    " UNION SELECT client_id FROM signins"
+)
+"""Clients that something of theirs is under way of."""
+
 
 def add(cursor: Cursor, client: Client) -> None:
     """Keep a new client."""
     cursor.execute(
-        "INSERT INTO clients (client_id, auth_method, secret_digest, metadata, created_at)"
+        "INSERT INTO clients (client_id, auth_method, metadata, created_at, fingerprint)"
         " VALUES (?, ?, ?, ?, ?)",
         client.client_id,
         client.metadata.token_endpoint_auth_method,
-        client.secrets[0].value if client.secrets else None,
         client.metadata.to_json(),
         client.created_at,
+        client.metadata.fingerprint.value,
     )
 
 
@@ -29,13 +44,84 @@ def find(cursor: Cursor, client_id: str) -> Client | None:
     )
     if row is None:
         return None
-    found, secret, metadata, created_at = row
+    found, first, metadata, created_at = row
+    rows = cursor.many("SELECT secret_digest FROM registrations WHERE client_id = ?", client_id)
+    secrets = [secret for (secret,) in [(first,), *rows] if secret is not None]
     return Client(
         client_id=found,
-        secrets=() if secret is None else (Digest(bytes(secret)),),
+        secrets=tuple(Digest(bytes(secret)) for secret in secrets),
         metadata=ClientMetadata.from_json(metadata),
         created_at=created_at,
     )
+
+
+def twin(cursor: Cursor, metadata: ClientMetadata, now: float) -> Client | None:
+    """The client that just registered with the same metadata, and that nobody has used."""
+    row = cursor.one(
+        "SELECT client_id FROM clients WHERE fingerprint = ? AND used_at IS NULL"
+        f" AND client_id NOT IN ({_IN_USE})"
+        " AND (SELECT MAX(created_at) FROM registrations"
+        "  WHERE registrations.client_id = clients.client_id) BETWEEN ? AND ?"
+        " AND (SELECT COUNT(*) FROM registrations"
+        "  WHERE registrations.client_id = clients.client_id) < ?"
+        " ORDER BY created_at DESC LIMIT 1",
+        metadata.fingerprint.value,
+        now - limits.TWIN,
+        now,
+        limits.TWINS,
+    )
+    found = None if row is None else find(cursor, row[0])
+    return found if found is not None and found.metadata == metadata else None
+
+
+def note_use(cursor: Cursor, client_id: str, now: float) -> None:
+    """A grant of it was born."""
+    cursor.execute("UPDATE clients SET used_at = ? WHERE client_id = ?", now, client_id)
+
+
+# --- registrations ------------------------------------------------------------------
+
+
+def register(
+    cursor: Cursor, client_id: str, token: Digest, secret: Digest | None, now: float
+) -> None:
+    """Keep what a registration was given."""
+    cursor.execute(
+        "INSERT INTO registrations (token, client_id, secret_digest, created_at)"
+        " VALUES (?, ?, ?, ?)",
+        token.value,
+        client_id,
+        None if secret is None else secret.value,
+        now,
+    )
+
+
+def managed(cursor: Cursor, client_id: str, token: Digest) -> Client | None:
+    """The client, if this management token is of one of its registrations."""
+    row = cursor.one(
+        "SELECT 1 FROM registrations WHERE token = ? AND client_id = ?", token.value, client_id
+    )
+    return None if row is None else find(cursor, client_id)
+
+
+def withdraw(cursor: Cursor, token: Digest) -> bool:
+    """
+    Forget a registration, and its client if it has no other; whether the client went.
+
+    The client's grants are for the caller to end, in the same transaction.
+    """
+    row = cursor.one("DELETE FROM registrations WHERE token = ? RETURNING client_id", token.value)
+    if row is None:
+        return False
+    gone = cursor.one(
+        "DELETE FROM clients WHERE client_id = ? AND secret_digest IS NULL"
+        " AND client_id NOT IN (SELECT client_id FROM registrations) RETURNING client_id",
+        row[0],
+    )
+    return gone is not None
+
+
+# --- the forgotten ----------------------------------------------------------------------
 
 
 def make_room(cursor: Cursor, most: int) -> int:
@@ -44,19 +130,39 @@ def make_room(cursor: Cursor, most: int) -> int:
     `most` clients; answer how many went.
 
     A tenth of `most` goes at a time, so that a flood of registrations does not
-    sweep at each one.  A client with a grant, live or ended, a code or a
-    sign-in under way stays.
+    sweep at each one.
     """
     counted = cursor.one("SELECT COUNT(*) FROM clients")
     if counted is None or counted[0] <= most:
         return 0
-    gone = cursor.many(
-        "DELETE FROM clients WHERE client_id IN"
-        " (SELECT client_id FROM clients WHERE client_id NOT IN"
-        " (SELECT client_id FROM grants UNION SELECT client_id FROM codes"
-        " UNION SELECT client_id FROM signins)"
-        " ORDER BY created_at, client_id LIMIT ?)"
-        " RETURNING client_id",
+    return _drop(
+        cursor,
+        f"used_at IS NULL AND client_id NOT IN ({_IN_USE}) ORDER BY created_at, client_id LIMIT ?",
         max(1, counted[0] - most + most // 10),
     )
+
+
+def expire(cursor: Cursor, now: float) -> int:
+    """
+    Forget clients that never came to a grant, and those whose last one is long over;
+    answer how many went.  One with a live grant stays, however old.
+    """
+    return _drop(
+        cursor,
+        f"((used_at IS NULL AND created_at <= ?) OR used_at <= ?) AND client_id NOT IN ({_IN_USE})",
+        now - limits.CLIENT_UNUSED,
+        now - limits.CLIENT_IDLE,
+    )
+
+
+def _drop(cursor: Cursor, which: str, *params: object) -> int:
+    gone = cursor.many(
+        "DELETE FROM clients WHERE client_id IN"
+        f" (SELECT client_id FROM clients WHERE {which}) RETURNING client_id",
+        *params,
+    )
+    if gone:
+        cursor.execute(
+            "DELETE FROM registrations WHERE client_id NOT IN (SELECT client_id FROM clients)"
+        )
     return len(gone)

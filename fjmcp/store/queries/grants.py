@@ -164,6 +164,14 @@ def live_of_account(cursor: Cursor, account_id: int) -> list[str]:
     return [grant_id for (grant_id,) in rows]
 
 
+def live_of_client(cursor: Cursor, client_id: str) -> list[str]:
+    """The ids of a client's grants that have not ended."""
+    rows = cursor.many(
+        "SELECT grant_id FROM grants WHERE client_id = ? AND ended_at IS NULL", client_id
+    )
+    return [grant_id for (grant_id,) in rows]
+
+
 # --- access tokens ---------------------------------------------------------------
 
 

@@ -1,0 +1,283 @@
+"""Registrations: made, read, taken back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from fjmcp import limits
+from fjmcp.daemon import preregistered
+from fjmcp.oauth.clientele import Clientele
+from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, WholeBroker, now
+from tests.oauth.captured import CLAUDE, REGISTRATIONS, Registration
+from tests.web.whole import BrokerCase
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class RegisterTests(BrokerCase):
+    def register(self, body: object) -> Visit:
+        return self.broker.visitor().post_json("/oauth/register", body)
+
+    def test_methods(self) -> None:
+        """Each of the three methods is registered; only those with a secret are given one."""
+        for method, secret in (
+            ("none", False),
+            ("client_secret_post", True),
+            ("client_secret_basic", True),
+        ):
+            visit = self.register(
+                {"redirect_uris": [CLIENT_URL], "token_endpoint_auth_method": method}
+            )
+            answer = visit.json()
+            self.assertEqual((visit.status, answer["token_endpoint_auth_method"]), (201, method))
+            self.assertEqual("client_secret" in answer, secret)
+            self.assertEqual(answer.get("client_secret_expires_at"), 0 if secret else None)
+            self.assertEqual(visit.header("cache-control"), "no-store")
+
+    def test_refused(self) -> None:
+        """What cannot be registered is refused in the words of RFC 7591, and not kept."""
+        before = self.count("clients")
+        for body, error in (
+            ([], "invalid_client_metadata"),
+            ("x", "invalid_client_metadata"),
+            ({}, "invalid_redirect_uri"),
+            ({"redirect_uris": []}, "invalid_redirect_uri"),
+            ({"redirect_uris": [CLIENT_URL, 1]}, "invalid_redirect_uri"),
+            ({"redirect_uris": ["https://client.example/#x"]}, "invalid_redirect_uri"),
+            ({"redirect_uris": ["https://*.example/"]}, "invalid_redirect_uri"),
+            ({"redirect_uris": ["http://client.example/"]}, "invalid_redirect_uri"),
+            ({"redirect_uris": ["javascript:alert(1)"]}, "invalid_redirect_uri"),
+            (
+                {"redirect_uris": [f"https://c.example/{n}" for n in range(11)]},
+                "invalid_redirect_uri",
+            ),
+            (
+                {"redirect_uris": [CLIENT_URL], "token_endpoint_auth_method": "private_key_jwt"},
+                "invalid_client_metadata",
+            ),
+            (
+                {"redirect_uris": [CLIENT_URL], "grant_types": ["client_credentials"]},
+                "invalid_client_metadata",
+            ),
+            (
+                {"redirect_uris": [CLIENT_URL], "response_types": ["token"]},
+                "invalid_client_metadata",
+            ),
+        ):
+            self.assert_error(self.register(body), error)
+        self.assertEqual(self.count("clients"), before)
+
+    def test_unreadable(self) -> None:
+        """A body that is no JSON, not UTF-8, of another type or too large is refused."""
+        visitor = self.broker.visitor()
+        good = b'{"redirect_uris":["https://client.example/callback"]}'
+        for body, content_type, status in (
+            (b"{", "application/json", 400),
+            (b"\xff", "application/json", 400),
+            (b"[" * 10_000, "application/json", 400),
+            (good, "text/plain", 400),
+            (good, FORM, 400),
+            (b" " * limits.REGISTRATION_BODY + good, "application/json", 413),
+        ):
+            visit = visitor.send("POST", "/oauth/register", body, {"content-type": content_type})
+            self.assertEqual(visit.status, status, body[:20])
+            self.assertIn("error", visit.json())
+        visit = visitor.send(
+            "POST", "/oauth/register", good, {"content-type": "application/json; charset=utf-8"}
+        )
+        self.assertEqual(visit.status, 201)
+
+    def test_store_down(self) -> None:
+        """Without a store nobody is registered: 503, and when to come back."""
+        self.broker.store.fail_all()
+        self.assert_down(self.register({"redirect_uris": [CLIENT_URL]}))
+
+    def test_real_clients(self) -> None:
+        """Every captured client registers, is told nothing that is null, comes to its consent page
+        with each of its redirect URIs, and reads its registration."""
+        for name, body in REGISTRATIONS.items():
+            visit = self.register(body)
+            self.assertEqual(visit.status, 201, name)
+            answer = visit.json()
+            self.assertEqual(answer["redirect_uris"], body["redirect_uris"], name)
+            self.assertNotIn(None, answer.values(), name)
+            secret = body["token_endpoint_auth_method"] != "none"
+            self.assertEqual(answer.get("client_secret_expires_at"), 0 if secret else None, name)
+            app = self.broker.app(answer)
+            for uri in body["redirect_uris"]:
+                self.assertEqual(app.open(redirect_uri=uri).status, 200, (name, uri))
+            self.assertEqual(read(self, answer).status, 200, name)
+
+    def test_twice(self) -> None:
+        """claude.ai registers twice, a second apart: it is one client, and either answer works to
+        the end."""
+        first = self.register(CLAUDE).json()
+        self.broker.advance(1.0)
+        second = self.register(CLAUDE).json()
+        self.assertEqual(first["client_id"], second["client_id"])
+        self.assertNotEqual(first["client_secret"], second["client_secret"])
+        for answer in (first, second):
+            app = self.broker.app(answer)
+            self.assertEqual(app.refresh(app.tokens()["refresh_token"]).status, 200)
+
+    def test_never_trapped(self) -> None:
+        """A client with a live grant is known after a year of other registrations and sweeps; one
+        that nobody used is told to register again."""
+        unused = self.register(CLAUDE | {"client_name": "unused"}).json()
+        app = self.broker.app(self.register(CLAUDE).json())
+        tokens = app.tokens()
+        for _ in range(8):
+            self.broker.advance(limits.GRANT_IDLE - 1)
+            tokens = app.refresh(tokens["refresh_token"]).json()
+            now(self.broker.parts.registrar.expire())
+            if "refresh_token" not in tokens:
+                break
+        self.assertEqual(tokens["error"], "invalid_grant", "the grant is a year old")
+        self.assertEqual(self.broker.app(unused).redeem("x").json()["error"], "invalid_client")
+        self.assertEqual(app.redeem("x").json()["error"], "invalid_grant")
+
+
+class ClosedTests(BrokerCase):
+    """A server that takes certain clients, or registers none."""
+
+    def test_clients(self) -> None:
+        """A client that comes back to a host that is not taken is neither registered nor, once the
+        list is shorter, let on: a page, and `invalid_client` at the token endpoint."""
+        tokens = self.app.tokens()
+        self.broker.parts.registrar.clientele = Clientele.parse("known")
+        visit = self.broker.visitor().post_json("/oauth/register", {"redirect_uris": [CLIENT_URL]})
+        self.assert_error(visit, "invalid_redirect_uri")
+        self.assertIn("client.example", visit.json()["error_description"])
+        page = self.app.open()
+        self.assert_page(page, 403)
+        self.assertIn("client.example", page.text)
+        self.assert_error(self.app.refresh(tokens["refresh_token"]), "invalid_client", 401)
+        self.assertEqual(self.broker.visitor().post_json("/oauth/register", CLAUDE).status, 201)
+        self.broker.parts.registrar.clientele = Clientele()
+        self.assertEqual(self.app.refresh(tokens["refresh_token"]).status, 200)
+
+    def test_closed(self) -> None:
+        """Without registration nobody is registered, and the metadata does not promise it; who is
+        registered goes on."""
+        broker = WholeBroker(settings={"registration": False})
+        visit = broker.visitor().post_json("/oauth/register", CLAUDE)
+        self.assert_error(visit, "access_denied", 403)
+        server = broker.visitor().get("/.well-known/oauth-authorization-server").json()
+        self.assertNotIn("registration_endpoint", server)
+
+
+class PreregisteredTests(SynchronousTestCase):
+    """Clients of the configuration."""
+
+    def test_whole_way(self) -> None:
+        """Id and secret typed into an assistant lead to tokens, whichever way the secret is sent,
+        though nobody may register and only other hosts are taken."""
+        mine = preregistered.parse("id=our-claude redirect=https://claude.ai/api/mcp/auth_callback")
+        secret = "a-secret-of-ours"
+        broker = WholeBroker(
+            settings={
+                "registration": False,
+                "clients": Clientele.parse("chatgpt.com"),
+                "preregistered_clients": (mine.client(secret),),
+            }
+        )
+        for method in ("client_secret_post", "client_secret_basic"):
+            app = broker.app(
+                {
+                    "client_id": "our-claude",
+                    "client_secret": secret,
+                    "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"],
+                    "token_endpoint_auth_method": method,
+                }
+            )
+            browser = broker.browser()
+            browser.stops = ("https://claude.ai/",)
+            answer = app.sign_in(browser=browser)
+            tokens = app.redeem(answer["code"]).json()
+            self.assertEqual(app.knocks(tokens["access_token"]), 200)
+            self.assertEqual(app.refresh(tokens["refresh_token"]).status, 200)
+            other = broker.app(app.registered | {"client_secret": "another"})
+            self.assert_client_unknown(other.refresh(tokens["refresh_token"]))
+
+    def assert_client_unknown(self, visit: Visit) -> None:
+        self.assertEqual((visit.status, visit.json()["error"]), (401, "invalid_client"))
+
+
+class ManageTests(BrokerCase):
+    """RFC 7592."""
+
+    def test_read(self) -> None:
+        """A registration is read as it was answered, but for the secret, which is told once."""
+        for method in ("none", "client_secret_post", "client_secret_basic"):
+            answer = self.broker.register(token_endpoint_auth_method=method).registered
+            visit = read(self, answer)
+            self.assertEqual(visit.status, 200)
+            told = {n: v for n, v in answer.items() if not n.startswith("client_secret")}
+            self.assertEqual(visit.json(), told)
+
+    def test_delete(self) -> None:
+        """A registration that is taken back ends its client: 204, then its tokens and codes are
+        refused, and reading is a 401."""
+        tokens = self.app.tokens()
+        self.app.call(tokens["access_token"])
+        child = self.child()
+        code = self.app.code()
+        visit = manage(self, "DELETE", self.app.registered)
+        self.assertFalse(visit.answered, "nothing is said before all has ended")
+        self.broker.settle()
+        self.assertTrue(child.over)
+        self.assertEqual((visit.status, visit.body), (204, b""))
+        self.assertEqual(self.app.knocks(tokens["access_token"]), 401)
+        self.assert_error(self.app.refresh(tokens["refresh_token"]), "invalid_client", 401)
+        self.assert_error(self.app.redeem(code), "invalid_client", 401)
+        self.assert_page(self.app.open())
+        self.assertEqual(read(self, self.app.registered).status, 401)
+
+    def test_unproved(self) -> None:
+        """Without the token of this very registration: 401 with a challenge, and nothing ends."""
+        other = self.broker.register()
+        mine = self.app.registered
+        for token in (
+            None,
+            "",
+            "fjm_wrong",
+            other.registered["registration_access_token"],
+            self.app.tokens()["access_token"],
+        ):
+            for method in ("GET", "DELETE"):
+                visit = manage(self, method, mine, token=token)
+                self.assert_error(visit, "invalid_token", 401)
+                self.assertIn("Bearer", visit.header("www-authenticate") or "")
+        for target in ("/oauth/register", "/oauth/register?client_id=fj-nobody"):
+            visit = self.broker.visitor().send(
+                "GET",
+                target,
+                headers={"authorization": f"Bearer {mine['registration_access_token']}"},
+            )
+            self.assert_error(visit, "invalid_token", 401)
+        self.assertEqual(read(self, mine).status, 200)
+
+    def test_update(self) -> None:
+        """A registration is not updated: what a person consented to stays what it was."""
+        self.assertEqual(manage(self, "PUT", self.app.registered).status, 405)
+
+    def test_store_down(self) -> None:
+        """Without a store: 503, and when to come back."""
+        self.broker.store.fail_all()
+        for method in ("GET", "DELETE"):
+            self.assert_down(manage(self, method, self.app.registered))
+
+
+def read(case: BrokerCase, answer: Registration) -> Visit:
+    """GET of a registration, with its own token."""
+    return manage(case, "GET", answer)
+
+
+def manage(case: BrokerCase, method: str, answer: dict[str, Any], **changes: str | None) -> Visit:
+    """A request to where a registration says that it is managed."""
+    token = {"token": answer["registration_access_token"]} | changes
+    headers = {} if token["token"] is None else {"authorization": f"Bearer {token['token']}"}
+    target = answer["registration_client_uri"].removeprefix(PUBLIC_URL)
+    return case.broker.visitor().send(method, target, headers=headers)
