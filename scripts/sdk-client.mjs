@@ -1,15 +1,16 @@
 // A client on an official TypeScript SDK, from a pasted URL to the result of a tool call.
 //
-//   node sdk-client.mjs PACKAGE ERA URL TOOL
+//   node sdk-client.mjs PACKAGE ERA URL TOOL [DOCUMENT]
 //
 // PACKAGE is @modelcontextprotocol/sdk or @modelcontextprotocol/client, ERA is legacy or auto
-// (of the second one only).  BROWSER names the program that opens the sign-in.  Discovery,
-// registration, PKCE and tokens are the SDK's own doing; the result is printed as JSON.
+// (of the second one only), DOCUMENT the URL of a client ID metadata document to be known by.
+// BROWSER names the program that opens the sign-in.  Discovery, registration, PKCE and tokens
+// are the SDK's own doing; the result is printed as JSON.
 
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
 
-const [packageName, era, url, tool] = process.argv.slice(2);
+const [packageName, era, url, tool, document] = process.argv.slice(2);
 const { Client, StreamableHTTPClientTransport, UnauthorizedError } =
   packageName === '@modelcontextprotocol/sdk'
     ? {
@@ -33,6 +34,7 @@ const kept = {};
 const state = crypto.randomUUID();
 const provider = {
   redirectUrl,
+  clientMetadataUrl: document || undefined,
   clientMetadata: {
     client_name: `${packageName} in a test`,
     redirect_uris: [redirectUrl],
@@ -82,6 +84,7 @@ console.log(
   JSON.stringify({
     server,
     tools: tools.map((each) => each.name),
+    client: kept.client.client_id,
     session: Boolean(session),
     refreshable: Boolean(kept.tokens.refresh_token),
     result,

@@ -92,11 +92,20 @@ class Place:
         return done.stdout
 
 
-def python_sdk(place: Place) -> Seen:
+DOCUMENT: Final = "https://claude.ai/oauth/claude-code-client-metadata"
+"""A metadata document with loopback redirect URIs: what a client is that names itself by it."""
+
+
+def python_sdk(place: Place, document: str | None = None) -> Seen:
     """The official Python SDK, in this process."""
 
     async def run() -> Seen:
-        assistant = Assistant(place.url, Person(opener.USER, opener.PASSWORD), lambda words: None)
+        assistant = Assistant(
+            place.url,
+            Person(opener.USER, opener.PASSWORD),
+            lambda words: None,
+            document=document,
+        )
         async with assistant.session() as session:
             tools = (await session.list_tools()).tools
             text = said(await session.call_tool(place.tool, {}))
@@ -105,14 +114,16 @@ def python_sdk(place: Place) -> Seen:
     return asyncio.run(run())
 
 
-def typescript_sdk(place: Place, package: str, era: str) -> Seen:
+def typescript_sdk(place: Place, package: str, era: str, document: str = "") -> Seen:
     """The official TypeScript SDK, of either major version."""
     name = package[: package.rfind("@")]
     # A module finds its packages beside itself.
     script = str(shutil.copy(_SCRIPT, place.box.home))
-    printed = json.loads(place.run([place.box.node, script, name, era, place.url, place.tool]))
+    command = [place.box.node, script, name, era, place.url, place.tool, document]
+    printed = json.loads(place.run(command))
     expect(printed["session"], "the client was given no session id")
     expect(printed["refreshable"], "the client was given no refresh token")
+    expect(not document or printed["client"] == document, f"it registered: {printed['client']}")
     return Seen(frozenset(printed["tools"]), _text(printed["result"]))
 
 
@@ -161,9 +172,13 @@ def _text(result: dict[str, Any]) -> str:
 
 CLIENTS: Final[dict[str, Callable[[Place], Seen]]] = {
     "Python SDK": python_sdk,
+    "Python SDK with a metadata document": lambda place: python_sdk(place, DOCUMENT),
     toolbox.SDK: lambda place: typescript_sdk(place, toolbox.SDK, "legacy"),
     toolbox.CLIENT: lambda place: typescript_sdk(place, toolbox.CLIENT, "legacy"),
     f"{toolbox.CLIENT} with era auto": lambda place: typescript_sdk(place, toolbox.CLIENT, "auto"),
+    f"{toolbox.CLIENT} with a metadata document": lambda place: typescript_sdk(
+        place, toolbox.CLIENT, "legacy", DOCUMENT
+    ),
     toolbox.REMOTE: mcp_remote,
     f"{toolbox.INSPECTOR} --cli": lambda place: inspector(place, "legacy"),
     f"{toolbox.INSPECTOR} --cli with era auto": lambda place: inspector(place, "auto"),

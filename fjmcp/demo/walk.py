@@ -74,6 +74,8 @@ class Assistant:
     person: Person
     say: Callable[[str], None]
     name: str = "fjmcp demo"
+    document: str | None = None
+    """The URL of its metadata document, if it has one: then it does not register."""
     memory: Memory = field(factory=Memory)
     http: httpx2.AsyncClient = field(init=False)
     auth: OAuthClientProvider = field(init=False)
@@ -93,6 +95,7 @@ class Assistant:
                 }
             ),
             storage=self.memory,
+            client_metadata_url=self.document,
             redirect_handler=self._authorize,
             callback_handler=self._callback,
         )

@@ -84,6 +84,27 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(sorted(rows), sorted(made))
 
 
+class ChecklistTests(SynchronousTestCase):
+    """docs/security.md."""
+
+    def test_every_item_has_its_test(self) -> None:
+        """Each of the 18 items names tests that there are, and each test is of an item."""
+        page = (DOCS / "security.md").read_text("utf-8")
+        table = page.partition("\n| item | what holds | test |")[2].partition("\n\n")[0]
+        named: dict[int, list[str]] = {}
+        for row in table.splitlines()[2:]:
+            item, _, tests = cells(row)
+            named[int(item)] = coded(tests)
+        self.assertEqual(sorted(named), list(range(1, 19)))
+        for item, tests in named.items():
+            self.assertTrue(all(test.startswith(f"test_item_{item:02}_") for test in tests), item)
+        files = (ROOT / "tests" / "checklist").glob("test_*.py")
+        written = [
+            name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())
+        ]
+        self.assertEqual(sorted(written), sorted(name for each in named.values() for name in each))
+
+
 class MadeTests(SynchronousTestCase):
     """What `make docs` makes."""
 
