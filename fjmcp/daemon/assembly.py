@@ -79,6 +79,7 @@ class Parts:
         self.credentials.lead = settings.token_refresh_lead
         self.sessions.unknown = unknown_session(settings)
         self.mcp.require_session_id = settings.require_session_id
+        self.site.allow(settings.allowed_origins)
         self.schedule(settings)
 
     def schedule(self, settings: Settings) -> None:
@@ -220,6 +221,7 @@ def assemble(
         ],
         clock,
         meter,
+        settings.allowed_origins,
     )
     parts = Parts(
         clock=clock,

@@ -18,6 +18,7 @@ from fjmcp.daemon.sources import Problem
 
 LIVE: Final = frozenset(
     {
+        "allowed_origins",
         "debug",
         "max_sessions",
         "require_session_id",

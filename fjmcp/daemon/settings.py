@@ -48,6 +48,7 @@ class Settings:
     :ivar child: how a child is started.
     :ivar max_sessions: live children in total.
     :ivar metrics_listen: as `listen`, for /metrics; None for none.
+    :ivar allowed_origins: of web pages that may call, each as browsers spell it.
     """
 
     listen: str
@@ -69,6 +70,7 @@ class Settings:
     require_session_id: bool
     debug: bool
     metrics_listen: str | None = None
+    allowed_origins: frozenset[str] = frozenset()
 
 
 @frozen
@@ -151,6 +153,7 @@ class _Judge:
                 require_session_id=values["require-session-id"],
                 debug=values["debug"],
                 metrics_listen=values["metrics-listen"],
+                allowed_origins=values["allowed-origins"],
             )
         return Gathered(settings, tuple(self.problems), tuple(self.warnings))
 
