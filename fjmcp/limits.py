@@ -371,6 +371,11 @@ deserves a look-up."""
 RETRY_AFTER: Final = 5
 """Seconds that a 503 asks the client to wait."""
 
+PREFLIGHT: Final = 10 * 60.0
+"""A browser asks again after it what a page may send (`allowed-origins`).  One
+small request in ten minutes is nothing; whether the page may read is decided
+at each answer, so no change of the origins waits for it."""
+
 # --- the store ----------------------------------------------------------------
 
 STORE_BUSY: Final = 5.0

@@ -126,7 +126,8 @@ FOREIGN_ORIGIN: Final = McpRefusal(
     "origin",
     403,
     -32600,
-    "Pages of this Origin may not call this server. Call it from a program that sends no Origin.",
+    "Pages of this Origin may not call this server. Call it from a program that sends no Origin,"
+    " or ask whoever runs it to allow the origin.",
 )
 FOREIGN_HOST: Final = McpRefusal(
     "host", 421, -32600, "This server does not answer for that Host. Use its public URL."
@@ -685,6 +686,12 @@ FOREIGN_HOST_OAUTH: Final = OAuthRefusal(
     "invalid_request",
     "This server does not answer for that Host. Use its public URL.",
     status=421,
+)
+FOREIGN_ORIGIN_OAUTH: Final = OAuthRefusal(
+    "origin",
+    "invalid_request",
+    "Pages of this Origin may not read this server. Ask whoever runs it to allow the origin.",
+    status=403,
 )
 TOO_LARGE_OAUTH: Final = OAuthRefusal(
     "too-large", "invalid_request", "The request is larger than this server takes.", status=413

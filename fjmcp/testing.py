@@ -776,6 +776,7 @@ class WholeBroker:
     wires: Any = field(init=False)
     ring: Ring = field(factory=Ring.generate, repr=False)
     trusted_proxies: Proxies | None = None
+    allowed_origins: frozenset[str] = frozenset()
     meter: Meter = SILENT
     set_by: float = 0.0
     child: Recipe = field(factory=lambda: recipe_for(["/opt/forgejo-mcp"]))
@@ -809,6 +810,7 @@ class WholeBroker:
             unknown_session_status=404,
             require_session_id=False,
             debug=False,
+            allowed_origins=self.allowed_origins,
         )
         self.parts = assemble(
             evolve(settings, **self.settings),

@@ -82,6 +82,7 @@ class Parts:
         self.sessions.unknown = unknown_session(settings)
         self.mcp.require_session_id = settings.require_session_id
         self.registrar.clientele = settings.clients
+        self.site.allow(settings.allowed_origins)
         self.schedule(settings)
 
     def schedule(self, settings: Settings) -> None:
@@ -232,6 +233,7 @@ def assemble(
         ],
         clock,
         meter,
+        settings.allowed_origins,
     )
     parts = Parts(
         clock=clock,

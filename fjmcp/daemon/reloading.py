@@ -18,6 +18,7 @@ from fjmcp.daemon.sources import Problem
 
 LIVE: Final = frozenset(
     {
+        "allowed_origins",
         "clients",
         "debug",
         "max_sessions",

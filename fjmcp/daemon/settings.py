@@ -56,6 +56,7 @@ class Settings:
     :ivar clients: which clients are taken.
     :ivar registration: whether strangers may register clients.
     :ivar preregistered_clients: those that are written in the configuration.
+    :ivar allowed_origins: of web pages that may call, each as browsers spell it.
     """
 
     listen: str
@@ -80,6 +81,7 @@ class Settings:
     clients: Clientele = field(factory=Clientele)
     registration: bool = True
     preregistered_clients: tuple[Client, ...] = ()
+    allowed_origins: frozenset[str] = frozenset()
 
 
 @frozen
@@ -166,6 +168,7 @@ class _Judge:
                 clients=values["clients"],
                 registration=values["registration"],
                 preregistered_clients=preregistered,
+                allowed_origins=values["allowed-origins"],
             )
         return Gathered(settings, tuple(self.problems), tuple(self.warnings))
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from attrs import evolve
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
 
 from fjmcp.forge import scopes
+from fjmcp.oauth import uris
 from fjmcp.web.addresses import Header, Proxies
 
 Number = TypeVar("Number", int, float)
@@ -153,6 +155,40 @@ def forge_url(text: str) -> str:
     if not _PATH.match(trail) or {".", ".."} & set(trail.split("/")):
         raise ValueError(f"{text!r} has a path that no Forgejo lives under")
     return _origin(parts) + trail
+
+
+def origins(text: str) -> frozenset[str]:
+    """
+    Origins of web pages, separated by spaces or commas, each as browsers spell it.
+
+    `none`, alone: there are none.
+    """
+    words = text.replace(",", " ").split()
+    if [word.lower() for word in words] == ["none"]:
+        return frozenset()
+    if not words:
+        raise ValueError("it names no origin; write such as http://localhost:6274, or none")
+    return frozenset(_page_origin(word) for word in words)
+
+
+def _page_origin(text: str) -> str:
+    if "*" in text:
+        raise ValueError(f"{text!r} would be pages of anybody; name each origin in full")
+    if text.lower() == "null":
+        # What browsers send for files, sandboxed frames and data: URLs, whosever they are.
+        raise ValueError(f"{text!r} could be any page at all; serve the page from an origin")
+    parts = _split(text)
+    if parts.path not in {"", "/"}:
+        raise ValueError(f"{text!r} has a path; an origin is scheme, host and port only")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError(f"{text!r} must be https, or anybody on the way could change the page")
+    origin = uris.split(_origin(parts))
+    if origin is None:
+        raise ValueError(f"{text!r} has a host that browsers may spell in another way")
+    if ":" in origin.host:
+        # As browsers do (WHATWG URL, "IPv6 serializer"): [0:0::1] is [::1].
+        origin = evolve(origin, host=f"[{ip_address(origin.host[1:-1])}]")
+    return origin.origin
 
 
 def _split(text: str) -> SplitResult:

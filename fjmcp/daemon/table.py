@@ -324,6 +324,20 @@ TABLE: Final[tuple[Option, ...]] = (
         kind=Kind.MANY,
     ),
     Option(
+        "allowed-origins",
+        CLIENTS,
+        "The web pages that may work with this daemon from a browser, as an MCP client does:"
+        " scheme://host:port of each, separated by spaces; https, or http on the person's own"
+        " computer. Whoever can change such a page, or serve at that host and port, is trusted with"
+        " the tokens that it gets. Pages elsewhere cannot call /mcp and can read nothing; programs"
+        " and hosted assistants, which are no pages, never need this. The word none allows no"
+        " page.",
+        shapes.origins,
+        "ORIGINS",
+        "http://localhost:6274",
+        default="none",
+    ),
+    Option(
         "debug",
         ITSELF,
         "Log every request and what the MCP servers write to stderr. Secrets are blanked as ever.",

@@ -28,7 +28,7 @@ class Discovery:
         """What is answered here."""
         return [
             *(
-                route(path, speaks=Tongue.OAUTH, get=self._telling(document))
+                route(path, speaks=Tongue.OAUTH, get=self._telling(document), cors=True)
                 for path, document in METADATA_PATHS.items()
             ),
             route("/", speaks=Tongue.PAGE, get=self.front),

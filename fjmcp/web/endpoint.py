@@ -121,6 +121,7 @@ class Endpoint:
                 delete=self.delete,
                 ceiling=limits.MCP_BODY,
                 whose=self._gate.glance,
+                cors=True,
             )
         ]
 
@@ -164,7 +165,7 @@ class Endpoint:
             return caller
         name = header(request, SESSION)
         if name is None:
-            request.setHeader(b"allow", b"POST, DELETE")
+            request.setHeader(b"allow", b"POST, DELETE, OPTIONS")
             return NO_STREAM
         session = await self._find(request, name, caller)
         if isinstance(session, McpRefusal):

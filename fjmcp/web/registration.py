@@ -50,6 +50,8 @@ class Registration:
                 get=at(Door.REGISTER, with_query(self.read)),
                 delete=at(Door.REGISTER, with_query(self.withdraw)),
                 ceiling=limits.REGISTRATION_BODY,
+                # RFC 9700 §2.6 names this endpoint too.
+                cors=True,
             )
         ]
 

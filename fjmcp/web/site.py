@@ -43,6 +43,7 @@ from fjmcp.refusals import (
     FOREIGN_HOST,
     FOREIGN_HOST_OAUTH,
     FOREIGN_ORIGIN,
+    FOREIGN_ORIGIN_OAUTH,
     METHOD,
     METHOD_OAUTH,
     NOT_FOUND_OAUTH,
@@ -59,6 +60,7 @@ from fjmcp.store.transactions import StoreDown
 from fjmcp.web import pages
 from fjmcp.web.bodies import Bodies
 from fjmcp.web.channel import Channel, SiteRequest, printable
+from fjmcp.web.origins import Origins, is_preflight
 
 Refusal = OAuthRefusal | McpRefusal
 
@@ -100,6 +102,12 @@ class Route:
     ceiling: int
     any_host: bool
     whose: Whose
+    cors: bool
+
+    @property
+    def allow(self) -> bytes:
+        """The methods that it answers, as in an Allow header."""
+        return b", ".join([*self.methods, b"OPTIONS"] if self.cors else self.methods)
 
 
 def route(
@@ -111,19 +119,22 @@ def route(
     ceiling: int = limits.FORM_BODY,
     any_host: bool = False,
     whose: Whose = _nobodys,
+    cors: bool = False,
 ) -> Route:
     """
     What `paths` answer, each also with a slash behind it.
 
     `ceiling`: bytes of a body.  `any_host`: also for a Host that is not the
     public URL's.  `whose`: the account behind a request whose large body is being
-    read, None if that is not known yet.  GET answers HEAD too, but for /mcp, where GET is a stream.
+    read, None if that is not known yet.  `cors`: whether pages of `--allowed-origins`
+    may read the answers; then OPTIONS is answered too.
+    GET answers HEAD too, but for /mcp, where GET is a stream.
     """
     given = {b"GET": get, b"POST": post, b"DELETE": delete}
     if speaks is not Tongue.MCP:
         given[b"HEAD"] = get
     methods = {name: respond for name, respond in given.items() if respond is not None}
-    return Route(paths, speaks, methods, ceiling, any_host, whose)
+    return Route(paths, speaks, methods, ceiling, any_host, whose, cors)
 
 
 HEADERS: Final = {
@@ -159,9 +170,11 @@ class Site(server.Site):
         routes: Iterable[Route],
         clock: IReactorTime,
         meter: Meter = SILENT,
+        allowed_origins: Iterable[str] = (),
     ) -> None:
         self._meter = meter
         self._endpoints = endpoints
+        self.allow(allowed_origins)
         self.bodies = Bodies()
         self._routes: dict[bytes, Route] = {}
         for each in routes:
@@ -185,6 +198,15 @@ class Site(server.Site):
             reactor=clock,
             parsePOSTFormSubmission=False,
         )
+
+    @property
+    def routes(self) -> Mapping[bytes, Route]:
+        """What is answered where, each path in both spellings."""
+        return self._routes
+
+    def allow(self, origins: Iterable[str]) -> None:
+        """Let pages of these origins, and of no others, read the routes with `cors`."""
+        self._origins = Origins.of(self._endpoints.public_url, origins)
 
     def _mount(self, path: str, each: Route) -> None:
         # Both spellings answer in place: a redirect would lose a POST's body.
@@ -239,19 +261,19 @@ class Site(server.Site):
         """Answer a request before its body was read; without a refusal it is too large."""
         found = self._routes.get(request.path)
         too_large = TOO_LARGE if found and found.speaks is Tongue.MCP else TOO_LARGE_OAUTH
-        self._dress(request, Tongue.OAUTH)
+        self._dress(request, Tongue.OAUTH, found)
         request.write(self._worded(request, refusal or too_large))
 
     def admits(self, request: SiteRequest) -> bool:
         """Whether a request may reach its route; if not, it has been answered."""
         found = self._routes.get(request.path)
         tongue = self._tongue(request) if found is None else found.speaks
-        self._dress(request, tongue)
+        self._dress(request, tongue, found)
         refusal: Refusal | None = None
         if not (found and found.any_host) and not self._is_ours(request):
             refusal = FOREIGN_HOST if tongue is Tongue.MCP else FOREIGN_HOST_OAUTH
-        elif tongue is Tongue.MCP and not self._may_call(request):
-            refusal = FOREIGN_ORIGIN
+        elif not self._may_call(request, found):
+            refusal = FOREIGN_ORIGIN if tongue is Tongue.MCP else FOREIGN_ORIGIN_OAUTH
         elif not _is_text(request.path):
             refusal = NOT_FOUND_OAUTH
         if refusal is None:
@@ -286,11 +308,19 @@ class Site(server.Site):
         hosts = request.requestHeaders.getRawHeaders(b"host", [])
         return len(hosts) == 1 and hosts[0].strip().lower() in self._hosts
 
-    def _may_call(self, request: SiteRequest) -> bool:
+    def _may_call(self, request: SiteRequest, found: Route | None) -> bool:
+        headers = request.requestHeaders
+        if found is None or self._origins.may_call(headers):
+            return True
         # 2025-11-25/basic/transports: "If the Origin header is present and invalid,
-        # servers MUST respond with HTTP 403 Forbidden".  Only browsers send it.
-        origins = request.requestHeaders.getRawHeaders(b"origin", [])
-        return all(origin == self._endpoints.public_url.encode("ascii") for origin in origins)
+        # servers MUST respond with HTTP 403 Forbidden".
+        if found.speaks is Tongue.MCP:
+            return False
+        # Fetch, "HTTP responses", of who does not take part in CORS: "The server is encouraged
+        # to use the 403 status".  Then the log says why a page cannot work.  What is no
+        # preflight is answered: a program that is built of a browser may name an origin of its
+        # own kind, and read without CORS.
+        return not (found.cors and is_preflight(request.method, headers))
 
     def _tongue(self, request: SiteRequest) -> Tongue:
         found = self._routes.get(request.path)
@@ -305,9 +335,12 @@ class Site(server.Site):
     # --- answers ----------------------------------------------------------------------------
 
     async def _respond(self, found: Route, request: SiteRequest) -> None:
+        if found.cors and request.method == b"OPTIONS":
+            await self._tell_options(found, request)
+            return
         respond = found.methods.get(request.method)
         if respond is None:
-            request.setHeader(b"allow", b", ".join(found.methods))
+            request.setHeader(b"allow", found.allow)
             refusal = METHOD if found.speaks is Tongue.MCP else METHOD_OAUTH
             await self._say(found.speaks, request, refusal)
             return
@@ -328,6 +361,19 @@ class Site(server.Site):
         except Exception:
             self.failed(request, Failure())
             await _ended(request)
+
+    async def _tell_options(self, found: Route, request: SiteRequest) -> None:
+        """Answer OPTIONS, for which nobody has to be known: a preflight brings no token."""
+        # RFC 9110 §9.3.7: "A server generating a successful response to OPTIONS SHOULD send any
+        # header that might indicate optional features implemented by the server and applicable
+        # to the target resource (e.g., Allow)".
+        request.setHeader(b"allow", found.allow)
+        headers = request.requestHeaders
+        if is_preflight(request.method, headers):
+            for name, value in self._origins.preflight(headers, found.allow).items():
+                request.setHeader(name, value)
+        request.setResponseCode(http.NO_CONTENT)
+        await self._say(found.speaks, request, b"")
 
     async def _not_found(self, request: SiteRequest, failure: Failure) -> None:
         await self._say(self._tongue(request), request, NOT_FOUND_OAUTH)
@@ -386,11 +432,16 @@ class Site(server.Site):
             words = challenge(self._endpoints, refusal)
             request.setHeader(b"www-authenticate", words.encode("ascii"))
 
-    def _dress(self, request: SiteRequest, tongue: Tongue) -> None:
+    def _dress(self, request: SiteRequest, tongue: Tongue, found: Route | None) -> None:
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if tongue is Tongue.PAGE:
             for name, value in PAGE_HEADERS.items():
+                request.setHeader(name, value)
+        # Here, so that a page that may read an answer reads every one, a bug's among them.  Not
+        # under another Host: with DNS rebinding that is the page's own, and no business of ours.
+        if found is not None and found.cors and self._is_ours(request):
+            for name, value in self._origins.answer(request.requestHeaders).items():
                 request.setHeader(name, value)
 
 

@@ -55,9 +55,15 @@ class Token:
         ) -> Respond:
             return self._rates.at(Door.TOKEN, with_form(respond))
 
+        # RFC 9700 §2.6: endpoints that clients in a browser access directly, "including the Token
+        # Endpoint, Authorization Server Metadata Endpoint, [...] and Dynamic Client Registration
+        # Endpoint MAY support the use of Cross-Origin Resource Sharing".  RFC 7009 §2.3 says so of
+        # revocation: who gets tokens in a page must be able to give them back there.
         return [
-            route("/oauth/token", "/token", speaks=Tongue.OAUTH, post=token(self.token)),
-            route("/oauth/revoke", "/revoke", speaks=Tongue.OAUTH, post=token(self.revoke)),
+            route("/oauth/token", "/token", speaks=Tongue.OAUTH, post=token(self.token), cors=True),
+            route(
+                "/oauth/revoke", "/revoke", speaks=Tongue.OAUTH, post=token(self.revoke), cors=True
+            ),
         ]
 
     async def token(self, request: Request, form: Params) -> dict[str, object] | OAuthRefusal:

@@ -196,6 +196,10 @@ class CalmMachine(RuleBasedStateMachine):
         row = self.world.row(person)
         healthy = self.is_healthy(person)
         self.world.clock.advance(3600.0)
+        if row is not None and row.dead and healthy:
+            # Its pair came in the last sign-in, whose node has ended: the next one that starts
+            # finishes that.
+            self.result(Deferred.fromCoroutine(node.credentials.recover()))
         answer = self.result(Deferred.fromCoroutine(node.credentials.usable(person)))
         if row is not None and healthy:
             assert isinstance(answer, Credential), answer

@@ -132,6 +132,7 @@ class AdoptTests(SynchronousTestCase):
                 token_refresh_lead=1.5,
                 unknown_session_status=410,
                 require_session_id=True,
+                allowed_origins=frozenset({"http://localhost:6274"}),
             )
         )
         self.assertEqual(parts.credentials.lead, 1.5)
@@ -142,6 +143,14 @@ class AdoptTests(SynchronousTestCase):
         parts.mcp.require_session_id = False
         answers = [unknown, nameless, app.call(access)]
         self.assertEqual([visit.status for visit in answers], [410, 400, 503])
+        page = {"origin": "http://localhost:6274"}
+        parts.mcp.require_session_id = False
+        answers = [app.call(access, "ping", **page)]
+        parts.adopt(SETTINGS)
+        answers.append(app.call(access, "ping", **page))
+        self.assertEqual([visit.status for visit in answers], [200, 403])
+        named = [visit.header("access-control-allow-origin") for visit in answers]
+        self.assertEqual(named, ["http://localhost:6274", None])
 
 
 class Terminal:

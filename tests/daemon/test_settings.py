@@ -70,6 +70,7 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(settings.unknown_session_status, 404)
         self.assertFalse(settings.require_session_id)
         self.assertFalse(settings.debug)
+        self.assertEqual(settings.allowed_origins, frozenset())
 
     def test_strongest_source_wins(self) -> None:
         """A flag wins over the environment, that over the file, that over the default."""
@@ -233,6 +234,17 @@ class SettingsTests(SynchronousTestCase):
         self.assertEqual(name, "store")
         [(name, what)] = self.problems(STATE_DIRECTORY="/no/such/folder:/other")
         self.assertEqual((name, what), ("store", "the folder /no/such/folder does not exist"))
+
+    def test_allowed_origins(self) -> None:
+        """Origins are said in one text; a bad one among them is named, and none takes all back."""
+        path = str(self.file("a.toml", 'allowed-origins = "https://a.example http://[::1]:80"'))
+        settings = self.settings({"config": path})
+        self.assertEqual(settings.allowed_origins, {"https://a.example", "http://[::1]"})
+        none = {"FJMCP_ALLOWED_ORIGINS": "none"}
+        self.assertEqual(self.settings({"config": path}, **none).allowed_origins, frozenset())
+        [(name, what)] = self.problems(FJMCP_ALLOWED_ORIGINS="https://a.example *")
+        self.assertEqual(name, "allowed-origins")
+        self.assertIn("'*' would be pages of anybody", what)
 
     def test_lead(self) -> None:
         """The lead is less than the life of Forgejo's tokens."""

@@ -130,9 +130,59 @@ class ShapesTests(SynchronousTestCase):
             ("ftp://example.org", "no http"),
         )
 
+    def test_origins(self) -> None:
+        """Origins of pages are read as browsers spell them; no pattern, path or half word is."""
+        self.check(
+            shapes.origins,
+            ("http://localhost:6274", {"http://localhost:6274"}),
+            (
+                " https://a.example,https://b.example:8443 ",
+                {"https://a.example", "https://b.example:8443"},
+            ),
+            ("HTTPS://A.Example:443/ https://a.example", {"https://a.example"}),
+            ("http://127.3.2.1:80", {"http://127.3.2.1"}),
+            (
+                "http://[0:0::1]:80 https://[2001:DB8::]:443",
+                {"http://[::1]", "https://[2001:db8::]"},
+            ),
+            ("https://xn--mller-kva.example", {"https://xn--mller-kva.example"}),
+            ("none", set()),
+            ("None", set()),
+        )
+        self.refuse(
+            shapes.origins,
+            ("", "names no origin"),
+            (" , ", "names no origin"),
+            ("*", "anybody"),
+            ("https://*.example.org", "anybody"),
+            ("null", "any page"),
+            ("NULL", "any page"),
+            ("https://a.example none", "no http"),
+            ("localhost:6274", "no http"),
+            ("a.example", "no http"),
+            ("https://a.example/app", "has a path"),
+            ("https://a.example//", "has a path"),
+            ("https://a.example?", "query"),
+            ("https://a.example#", "fragment"),
+            ("http://a.example", "must be https"),
+            ("http://localhost.evil.example", "must be https"),
+            ("http://127.1", "must be https"),
+            ("https://127.1", "another way"),
+            ("https://0x7f.1", "another way"),
+            ("https://a.example.", "another way"),
+            ("https://müller.example", "xn--"),
+            ("https://a.example:0", "no host"),
+            ("https://a.example:65536", "no URL"),
+            ("https://[::1%25lo]", "no host"),
+            ("vscode-webview://abc", "no http"),
+            ("chrome-extension://abc", "no http"),
+            ("file:///index.html", "no http"),
+            ("https://good.example https://bad.example/x", "'https://bad.example/x'"),
+        )
+
     def test_user_info_is_not_repeated(self) -> None:
         """A password in a URL is refused without being shown."""
-        for read in (shapes.public_url, shapes.forge_url):
+        for read in (shapes.public_url, shapes.forge_url, shapes.origins):
             error = self.assertRaises(ValueError, read, "https://u:hunter22@example.org")
             self.assertIn("password", str(error))
             self.assertNotIn("hunter22", str(error))

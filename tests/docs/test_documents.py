@@ -93,8 +93,8 @@ class ChecklistTests(SynchronousTestCase):
         table = page.partition("\n| item | what holds | test |")[2].partition("\n\n")[0]
         named: dict[int, list[str]] = {}
         for row in table.splitlines()[2:]:
-            item, _, tests = cells(row)
-            named[int(item)] = coded(tests)
+            number, _, names = cells(row)
+            named[int(number)] = coded(names)
         self.assertEqual(sorted(named), list(range(1, 19)))
         for item, tests in named.items():
             self.assertTrue(all(test.startswith(f"test_item_{item:02}_") for test in tests), item)

@@ -268,10 +268,11 @@ class DoorTests(EndpointCase):
         self.assertRefused(visit, refusals.FOREIGN_HOST)
 
     def test_other_methods(self) -> None:
-        """There is nothing but POST, GET and DELETE."""
-        for method in ("PUT", "PATCH", "OPTIONS", "HEAD"):
+        """There is nothing but POST, GET and DELETE, and OPTIONS, which says so."""
+        for method, status in (("PUT", 405), ("PATCH", 405), ("HEAD", 405), ("OPTIONS", 204)):
             visit = self.client.send(method)
-            self.assertEqual((visit.status, visit.header("allow")), (405, "GET, POST, DELETE"))
+            self.assertEqual(visit.status, status, method)
+            self.assertEqual(visit.header("allow"), "GET, POST, DELETE, OPTIONS", method)
 
 
 class EraTests(EndpointCase):

@@ -94,7 +94,7 @@ class OpeningTests(StreamsCase):
         for accept in ("text/event-stream", "*/*", "application/json"):
             visit = self.desk.client().listen(accept=accept)
             self.assertRefused(visit, NO_STREAM)
-            self.assertEqual(visit.header("allow"), "POST, DELETE")
+            self.assertEqual(visit.header("allow"), "POST, DELETE, OPTIONS")
 
     def test_unknown_session(self) -> None:
         """Unknown, ended, another client's, another account's: as a POST would be refused."""

@@ -173,7 +173,7 @@ class FormTests(BrokerCase):
         """Nothing here answers GET; a query never counts as a form."""
         for path in ("/oauth/token", "/oauth/revoke"):
             visit = self.broker.visitor().get(f"{path}?{urlencode({'token': 'x'})}")
-            self.assertEqual((visit.status, visit.header("allow")), (405, "POST"))
+            self.assertEqual((visit.status, visit.header("allow")), (405, "POST, OPTIONS"))
 
 
 class CodeTests(BrokerCase):
