@@ -82,6 +82,9 @@ class LateLane:
         gate.addCallback(lambda _: done.addCallbacks(late.callback, late.errback))
         return late
 
+    def commits_elsewhere(self) -> Deferred[int]:
+        return self.lane.commits_elsewhere()
+
     def close(self) -> Deferred[None]:
         return self.lane.close()
 
