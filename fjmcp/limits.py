@@ -387,7 +387,8 @@ ENDED_GRANT: Final = 30 * 86400.0
 of its tokens is told from a stranger's guess, and an operator can look."""
 
 FLUSH: Final = 60.0
-"""Between two writes of when sessions were last used: what a crash may forget."""
+"""Between two writes of when sessions and grants were last used: what a crash may
+forget."""
 
 UPKEEP: Final = 15 * 60.0
 """A job that takes so long hangs."""

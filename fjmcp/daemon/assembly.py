@@ -26,6 +26,7 @@ from fjmcp.broker.registrar import Registrar
 from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.broker.signins import SignIns
 from fjmcp.broker.upkeep import Job, Upkeep
+from fjmcp.broker.uses import Uses
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import Command, command_for
 from fjmcp.daemon.clocks import Trust
@@ -67,6 +68,7 @@ class Parts:
     site: Site
     forge: Forge
     sessions: Sessions
+    uses: Uses
     endings: Endings
     store: Store
     mcp: Endpoint
@@ -95,6 +97,8 @@ class Parts:
         async def expire() -> None:
             if not self.trust.look():
                 return
+            # First: which grants have been idle depends on it.
+            await self.uses.write_down()
             await self.endings.expire()
             await self.sessions.expire()
             await self.store.write(expiry.sweep, self.clock.seconds())
@@ -103,7 +107,7 @@ class Parts:
             Job("reaping idle children", settings.session_reap_interval, reap),
             Job("rotating credentials", settings.token_refresh_interval, rotate),
             Job("dropping what has expired", limits.EXPIRE, expire),
-            Job("writing down the use of sessions", limits.FLUSH, self.sessions.flush),
+            Job("writing down the use of sessions", limits.FLUSH, self.uses.write_down),
         ):
             self.upkeep.also(job)
 
@@ -230,6 +234,7 @@ def assemble(
         site=site,
         forge=forge,
         sessions=sessions,
+        uses=Uses(store, sessions, callers),
         endings=endings,
         store=store,
         mcp=mcp,

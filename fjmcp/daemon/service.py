@@ -276,7 +276,7 @@ class Daemon(Service):
 
     async def _write_down(self, parts: Parts) -> None:
         try:
-            await parts.sessions.flush()
+            await parts.uses.write_down()
         except StoreDown as down:
             self.log.warn("the last use of sessions is not written down", error=str(down))
 

@@ -67,7 +67,7 @@ class PlanTests(InMemory):
             grants.refresh_token(watch, token)
             grants.successor_used(watch, token)
             grants.grant(watch, "g")
-            grants.touch(watch, "g", 0.0)
+            grants.touch(watch, {"g": 0.0})
             grants.use_refresh_token(watch, token, token, b"", 0.0)
             grants.forget_graces(watch, 0.0)
             grants.end(watch, "g", "r", 0.0)

@@ -7,6 +7,7 @@ Each function is one step of a transaction; what may be done is judged by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -117,9 +118,15 @@ def grant(cursor: Cursor, grant_id: str) -> GrantRow | None:
     return None if row is None else GrantRow(*row)
 
 
-def touch(cursor: Cursor, grant_id: str, now: float) -> None:
-    """Note that the grant is in use."""
-    cursor.execute("UPDATE grants SET used_at = ? WHERE grant_id = ?", now, grant_id)
+def touch(cursor: Cursor, used: Mapping[str, float]) -> None:
+    """Note when grants were last used; one that was used later than that stays so."""
+    for grant_id, used_at in used.items():
+        cursor.execute(
+            "UPDATE grants SET used_at = ? WHERE grant_id = ? AND used_at < ?",
+            used_at,
+            grant_id,
+            used_at,
+        )
 
 
 def end(cursor: Cursor, grant_id: str, reason: str, now: float) -> bool:
