@@ -80,6 +80,14 @@ class Callers:
         """Ask the store anew about every token of this account."""
         self._drop(lambda caller: caller.account_id == account_id)
 
+    def forget_all(self) -> None:
+        """Ask the store anew about every token."""
+        self._drop(lambda caller: True)
+
+    def grants(self) -> set[str]:
+        """The grants of all tokens that need not be asked for."""
+        return {caller.grant_id for caller in self._seen.values()}
+
     def take_uses(self) -> dict[str, float]:
         """When grants were last used, where their rows do not say so: whoever takes it writes."""
         used, self._used = self._used, {}
@@ -95,7 +103,7 @@ class Callers:
             bearer = await self._store.read(grants.bearer, key)
             if forgets == self._forgets:
                 break
-            # A grant ended while we read: what we read may be from before it.
+            # Something was forgotten while we read: what we read may be from before its end.
         now = self._clock.seconds()
         if bearer is None or bearer.expires_at <= now or not grant_live(bearer.grant, now):
             return BAD_TOKEN

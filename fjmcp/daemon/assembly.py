@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
 from fjmcp.broker.credentials import Credential, Credentials
+from fjmcp.broker.elsewhere import Elsewhere
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.issuer import Issuer
 from fjmcp.broker.personal import Personal
@@ -73,6 +74,7 @@ class Parts:
     store: Store
     mcp: Endpoint
     upkeep: Upkeep
+    elsewhere: Elsewhere
     trust: Trust
 
     def adopt(self, settings: Settings) -> None:
@@ -239,6 +241,7 @@ def assemble(
         store=store,
         mcp=mcp,
         upkeep=Upkeep(ticks),
+        elsewhere=Elsewhere(store, callers, endings, tasks, ticks),
         trust=Trust(clock, ticks),
     )
     parts.schedule(settings)

@@ -112,6 +112,23 @@ class GrantsContract(_Contract):
         self.assertIsNone(await store.read(grants.grant, "other"))
 
     @promise
+    async def test_over(self) -> None:
+        """Of many grants those are told that have ended, with their reasons, or that are gone."""
+        store = self.open_store()
+
+        def fill(cursor: Cursor) -> None:
+            for grant_id in "ghi":
+                grants.add(cursor, grant_id, 7, "c", "s", AT)
+            grants.end(cursor, "h", "operator", AT)
+            grants.end(cursor, "i", "room", AT)
+
+        await store.write(fill)
+        self.assertEqual(
+            await store.read(grants.over, {"g", "h", "other"}), {"h": "operator", "other": "gone"}
+        )
+        self.assertEqual(await store.read(grants.over, ()), {})
+
+    @promise
     async def test_touch(self) -> None:
         """Many grants are noted as used at once; none goes back, and what is unknown is none."""
         store = self.open_store()

@@ -72,6 +72,7 @@ class PlanTests(InMemory):
             grants.forget_graces(watch, 0.0)
             grants.end(watch, "g", "r", 0.0)
             grants.live_of_account(watch, 7)
+            grants.over(watch, ["g"])
             grants.add_access_token(watch, token, "g", 0.0, 0.0)
             return watch.plans
 

@@ -7,7 +7,7 @@ Each function is one step of a transaction; what may be done is judged by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -161,6 +161,18 @@ def expired(cursor: Cursor, now: float, most: int) -> list[str]:
         most,
     )
     return [grant_id for (grant_id,) in rows]
+
+
+def over(cursor: Cursor, grant_ids: Iterable[str]) -> dict[str, str]:
+    """Which of these grants have ended, and why; `gone` is one that has no row any more."""
+    found: dict[str, str] = {}
+    for grant_id in grant_ids:
+        row = cursor.one("SELECT ended_at, end_reason FROM grants WHERE grant_id = ?", grant_id)
+        if row is None:
+            found[grant_id] = "gone"
+        elif row[0] is not None:
+            found[grant_id] = row[1]
+    return found
 
 
 def live_of_account(cursor: Cursor, account_id: int) -> list[str]:
