@@ -96,6 +96,13 @@ GRANT_LIFE: Final = 365 * 86400.0
 GRANTS_PER_ACCOUNT: Final = 50
 """Live grants of one account; the longest idle one makes room."""
 
+PERSONAL_TOKEN: Final = 90 * 86400.0
+"""Life of a token that an operator makes for a program, unless they say otherwise: who
+put it where, and whether it is still needed, is asked four times a year."""
+
+PERSONAL_TOKEN_LEAST: Final = 60.0
+"""The shortest life of one; less is a slip of the keyboard."""
+
 PENDING_SIGN_INS: Final = 10_000
 """Rows of sign-ins under way; the oldest makes room.  Unauthenticated
 callers make these rows."""

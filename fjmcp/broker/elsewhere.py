@@ -85,7 +85,7 @@ class Elsewhere:
         self._suspects |= self._endings.running()
         # Before anything is asked: whoever comes from here on asks the store by himself.
         self._callers.forget_all()
-        over = await self._store.read(grants.over, self._suspects)
+        over = await self._store.read(grants.over, frozenset(self._suspects))
         self._suspects.clear()
         if not self._loop.running:
             return

@@ -58,7 +58,8 @@ class Endings:
 
     def running(self) -> set[str]:
         """The grants that are in use here, but for those whose end is under way."""
-        return self._callers.grants().union(*(r.grants() for r in self._runs)) - self._ending
+        running = self._callers.grants()
+        return running.union(*(runs.grants() for runs in self._runs)) - self._ending
 
     async def end(self, grant_id: str, reason: str) -> None:
         """Close a grant, its tokens, and all that runs for it."""

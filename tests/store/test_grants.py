@@ -13,6 +13,7 @@ from fjmcp.store.queries import grants
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.testing import memory_store, now
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
+from tests.store.tokens_contract import PersonalTokensContract
 
 
 class InMemory(SynchronousTestCase):
@@ -24,6 +25,10 @@ class InMemory(SynchronousTestCase):
 
 
 class GrantsTests(InMemory, GrantsContract):
+    """The contract, in memory."""
+
+
+class PersonalTokensTests(InMemory, PersonalTokensContract):
     """The contract, in memory."""
 
 

@@ -33,6 +33,7 @@ from fjmcp.store.vault import Ring
 from tests.store.contract import SharedContract, StoreContract, add, grants
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
 from tests.store.sealed_contract import SealedContract
+from tests.store.tokens_contract import PersonalTokensContract
 
 WRITER = """
 import sys, time
@@ -100,6 +101,10 @@ class SqliteStoreTests(SqliteTestCase, StoreContract, SharedContract):
 
 class SqliteGrantsTests(SqliteTestCase, GrantsContract, SignInsContract, IssuerContract):
     """The contract of the rows of OAuth, on a file."""
+
+
+class SqlitePersonalTokensTests(SqliteTestCase, PersonalTokensContract):
+    """The contract of personal tokens, on a file."""
 
 
 class SqliteSealedTests(SqliteTestCase, SealedContract):

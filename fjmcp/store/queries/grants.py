@@ -84,11 +84,20 @@ def redeem_code(cursor: Cursor, code: Digest, grant_id: str) -> None:
 
 
 def add(
-    cursor: Cursor, grant_id: str, account_id: int, client_id: str, scopes: str, now: float
+    cursor: Cursor,
+    grant_id: str,
+    account_id: int,
+    client_id: str,
+    scopes: str,
+    now: float,
+    *,
+    name: str | None = None,
+    expires_at: float | None = None,
 ) -> list[str]:
     """
     Keep a new grant; answer the grants that had to end to make room.
 
+    `name` and an end of its own has what an operator made (`personal_tokens`).
     An account has at most `limits.GRANTS_PER_ACCOUNT`; the longest idle end.
     """
     too_many = cursor.many(
@@ -100,14 +109,16 @@ def add(
     for (old,) in too_many:
         end(cursor, old, "room", now)
     cursor.execute(
-        "INSERT INTO grants (grant_id, account_id, client_id, scopes, created_at, used_at)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO grants (grant_id, account_id, client_id, scopes, created_at, used_at, name,"
+        " expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         grant_id,
         account_id,
         client_id,
         scopes,
         now,
         now,
+        name,
+        expires_at,
     )
     return [old for (old,) in too_many]
 
@@ -133,8 +144,9 @@ def end(cursor: Cursor, grant_id: str, reason: str, now: float) -> bool:
     """
     Close a grant for ever, with all its tokens; False if it had ended before.
 
-    Only `fjmcp.broker.endings` and what it names may lead here: what runs for
-    the grant must end with it.
+    Only `fjmcp.broker.endings` and what it names may lead here, since what runs
+    for the grant must end with it; or another process than the daemon, which
+    notices (`fjmcp.broker.elsewhere`).
     """
     row = cursor.one(
         "UPDATE grants SET ended_at = ?, end_reason = ?"
