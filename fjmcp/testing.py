@@ -12,7 +12,16 @@ from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from signal import Signals
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Final,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    cast,
+)
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from attrs import define, evolve, field
@@ -60,13 +69,23 @@ from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.store import migrating
 from fjmcp.store.keys import KeySources
 from fjmcp.store.queries import accounts, grants
-from fjmcp.store.transactions import BLOB, READ, WRITE, Store, StoreDown, Work, in_transaction
+from fjmcp.store.transactions import (
+    BLOB,
+    READ,
+    WRITE,
+    Cursor,
+    Store,
+    StoreDown,
+    Work,
+    in_transaction,
+)
 from fjmcp.store.vault import Ring
 from fjmcp.web.addresses import Proxies
 
 if TYPE_CHECKING:
     from fjmcp.web.site import Site
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -80,6 +99,7 @@ class MemoryLane:
 
     `down`: each one fails with `StoreDown` while it is set.
     `held`: None, or the transactions that wait for `release`, oldest first.
+    `foreign`: how many another process has committed.
     """
 
     connection: sqlite3.Connection
@@ -87,22 +107,36 @@ class MemoryLane:
     down: bool = False
     held: list[Deferred[None]] | None = field(default=None, init=False)
     closed: bool = field(default=False, init=False)
+    foreign: int = field(default=0, init=False)
 
     def run(self, work: Work[T]) -> Deferred[T]:
+        return self._in_turn(lambda: self._now(work))
+
+    def commits_elsewhere(self) -> Deferred[int]:
+        return self._in_turn(self._foreign)
+
+    def _in_turn(self, work: Callable[[], T]) -> Deferred[T]:
         if self.held is None:
-            return execute(self._now, work)
+            return execute(work)
         # Cancelling the wait must not stop the transaction: it runs on the
         # inner Deferred, as a thread would run it.
         outer: Deferred[T] = Deferred()
         inner: Deferred[None] = Deferred()
-        inner.addCallback(lambda ignored: self._now(work))
+        inner.addCallback(lambda ignored: work())
         inner.addCallbacks(outer.callback, outer.errback)
         self.held.append(inner)
         return outer
 
-    def _now(self, work: Work[T]) -> T:
+    def _foreign(self) -> int:
+        self._check()
+        return self.foreign
+
+    def _check(self) -> None:
         if self.down or self.closed:
             raise StoreDown("down, as the test wants it")
+
+    def _now(self, work: Work[T]) -> T:
+        self._check()
         reading = self.begin == READ
         self.connection.execute(f"PRAGMA query_only={'ON' if reading else 'OFF'}")
         return in_transaction(self.connection, self.begin, work)
@@ -119,7 +153,8 @@ class MemoryStore(Store):
 
     `fail_all` makes every transaction fail with `StoreDown` until told
     otherwise; `hold` makes each one wait for its `release`, so that a test can
-    put something between the question and the answer.
+    put something between the question and the answer.  `elsewhere` is what
+    another process does.
     """
 
     lanes: tuple[MemoryLane, MemoryLane]
@@ -128,6 +163,17 @@ class MemoryStore(Store):
         """Be down, or up again."""
         for lane in self.lanes:
             lane.down = down
+
+    def elsewhere(
+        self, work: Callable[Concatenate[Cursor, P], T], *args: P.args, **kw: P.kwargs
+    ) -> T:
+        """A transaction of another process, however things stand here."""
+        connection = self.lanes[0].connection
+        connection.execute("PRAGMA query_only=OFF")
+        value = in_transaction(connection, WRITE, lambda cursor: work(cursor, *args, **kw))
+        for lane in self.lanes:
+            lane.foreign += 1
+        return value
 
     def hold(self) -> None:
         """From here on transactions wait."""

@@ -3,19 +3,20 @@ Who a bearer token speaks for.
 
 A dictionary by digest, filled from the store on a miss, checked for expiry on
 each hit, and emptied of a grant before its end is answered (design D14).
-It is one of the three places where state lives.
+It is one of the three places where state lives.  Here it is noted, too, which
+grants are in use; `fjmcp.broker.uses` writes it down.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from fjmcp import limits
-from fjmcp.oauth.grants import grant_live
+from fjmcp.oauth.grants import grant_end, grant_live
 from fjmcp.oauth.tokens import Digest, TokenText, digest
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD, McpRefusal
 from fjmcp.store.queries import grants
@@ -42,6 +43,8 @@ class Callers:
     _clock: IReactorTime
     _most: int = limits.CALLERS
     _seen: OrderedDict[bytes, Caller] = field(factory=OrderedDict, init=False)
+    _used: dict[str, float] = field(factory=dict, init=False)
+    """When grants were last used, where their rows do not say so yet."""
     _forgets: int = field(default=0, init=False)
 
     async def find(self, token: TokenText) -> Caller | McpRefusal:
@@ -54,10 +57,12 @@ class Callers:
         caller = self._seen.get(key.value)
         if caller is None:
             return await self._look_up(key)
-        if caller.expires_at <= self._clock.seconds():
+        now = self._clock.seconds()
+        if caller.expires_at <= now:
             del self._seen[key.value]
             return BAD_TOKEN
         self._seen.move_to_end(key.value)
+        self._used[caller.grant_id] = now
         return caller
 
     def glance(self, token: TokenText) -> Caller | None:
@@ -75,13 +80,30 @@ class Callers:
         """Ask the store anew about every token of this account."""
         self._drop(lambda caller: caller.account_id == account_id)
 
+    def forget_all(self) -> None:
+        """Ask the store anew about every token."""
+        self._drop(lambda caller: True)
+
+    def grants(self) -> set[str]:
+        """The grants of all tokens that need not be asked for."""
+        return {caller.grant_id for caller in self._seen.values()}
+
+    def take_uses(self) -> dict[str, float]:
+        """When grants were last used, where their rows do not say so: whoever takes it writes."""
+        used, self._used = self._used, {}
+        return used
+
+    def return_uses(self, used: Mapping[str, float]) -> None:
+        """What was taken could not be written."""
+        self._used = {**used, **self._used}
+
     async def _look_up(self, key: Digest) -> Caller | McpRefusal:
         while True:
             forgets = self._forgets
             bearer = await self._store.read(grants.bearer, key)
             if forgets == self._forgets:
                 break
-            # A grant ended while we read: what we read may be from before it.
+            # Something was forgotten while we read: what we read may be from before its end.
         now = self._clock.seconds()
         if bearer is None or bearer.expires_at <= now or not grant_live(bearer.grant, now):
             return BAD_TOKEN
@@ -94,9 +116,11 @@ class Callers:
             client_id=grant.client_id,
             login=bearer.login,
             scopes=grant.scopes,
-            expires_at=bearer.expires_at,
+            # Who has seen the token need not look at the grant again.
+            expires_at=min(bearer.expires_at, grant_end(grant)),
         )
         self._seen[key.value] = caller
+        self._used[caller.grant_id] = now
         while len(self._seen) > self._most:
             self._seen.popitem(last=False)
         return caller

@@ -28,6 +28,9 @@ from fjmcp.store.transactions import Store
 class Runs(Protocol):
     """Something that runs for grants: the pool's children, the open streams."""
 
+    def grants(self) -> set[str]:
+        """The grants for which anything runs, or is about to."""
+
     async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
         """
         End all that runs for this grant, at once.
@@ -47,10 +50,16 @@ class Endings:
     _clock: IReactorTime
     _meter: Meter = field(default=SILENT, kw_only=True)
     _runs: list[Runs] = field(factory=list, init=False)
+    _ending: set[str] = field(factory=set, init=False)
 
     def also_end(self, runs: Runs) -> None:
         """Name something else that runs for grants."""
         self._runs.append(runs)
+
+    def running(self) -> set[str]:
+        """The grants that are in use here, but for those whose end is under way."""
+        running = self._callers.grants()
+        return running.union(*(runs.grants() for runs in self._runs)) - self._ending
 
     async def end(self, grant_id: str, reason: str) -> None:
         """Close a grant, its tokens, and all that runs for it."""
@@ -58,11 +67,15 @@ class Endings:
         await self.ended(grant_id, reason)
 
     async def ended(self, grant_id: str, reason: str) -> None:
-        """End what runs for a grant whose row was closed in the caller's transaction."""
+        """End what runs for a grant whose row is closed."""
         self._callers.forget(grant_id)
         self.log.info("grant ended", grant=grant_id, reason=reason)
         self._meter.grant_ended(reason)
-        await self._stop([grant_id], GRANT_ENDED)
+        self._ending.add(grant_id)
+        try:
+            await self._stop([grant_id], GRANT_ENDED)
+        finally:
+            self._ending.discard(grant_id)
 
     async def expire(self) -> None:
         """End the grants that were idle too long or grew too old, some at a time."""

@@ -203,8 +203,8 @@ class Issuer:
             except Unsealable:
                 # Its key is lost, so there is as little to replay as after the grace.
                 return self._no(cursor, rules.EndGrant(grant.grant_id, REFRESH_REUSED), now)
-        grants.touch(cursor, grant.grant_id, now)
-        life = grant.created_at + limits.GRANT_LIFE
+        grants.touch(cursor, {grant.grant_id: now})
+        life = rules.grant_end(grant)
         issued = self._mint(cursor, client, grant.grant_id, granted, row.token, life, now)
         sealed = self._seal(row.token, issued)
         grants.use_refresh_token(cursor, row.token, row.predecessor, sealed, now)

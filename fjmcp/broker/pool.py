@@ -262,6 +262,14 @@ class Pool(Generic[C]):
             *self._leaving,
         )
 
+    def grants(self) -> set[str]:
+        """The grants that have a child, or for which one is asked."""
+        return {
+            *(ticket.grant_id for ticket in self._tickets),
+            *(start.key[0] for start in self._starts),
+            *(link.grant_id for link in self.links()),
+        }
+
     async def _find_or_start(
         self, ticket: _Ticket, account_id: int, opening: Opening
     ) -> Link | McpRefusal:

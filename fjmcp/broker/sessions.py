@@ -209,13 +209,13 @@ class Sessions:
     async def keep(self, session: Session) -> None:
         """Let the row say what the session says; while the store is down, memory must do."""
         session.kept = True
-        used, self._used = self._used, {}
+        used = self.take_uses()
         try:
             made_room = await self._store.write(_keep, session.row(), used)
         except StoreDown as down:
             session.kept = False
             session.refused_at = self._clock.seconds()
-            self._used = {**used, **self._used}
+            self.return_uses(used)
             self.log.warn("session is not kept yet", error=str(down))
             return
         for digest in made_room:
@@ -250,15 +250,24 @@ class Sessions:
             await self._store.write(sessions.forget, session.digest)
         return session
 
+    def take_uses(self) -> dict[bytes, float]:
+        """When sessions were last used, where their rows do not say so: whoever takes it writes."""
+        used, self._used = self._used, {}
+        return used
+
+    def return_uses(self, used: Mapping[bytes, float]) -> None:
+        """What was taken could not be written."""
+        self._used = {**used, **self._used}
+
     async def flush(self) -> None:
         """Write down when sessions were last used."""
-        used, self._used = self._used, {}
+        used = self.take_uses()
         if not used:
             return
         try:
             await self._store.write(sessions.touch, used)
         except StoreDown:
-            self._used = {**used, **self._used}
+            self.return_uses(used)
             raise
 
     async def expire(self) -> None:

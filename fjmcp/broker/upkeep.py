@@ -7,7 +7,7 @@ What is done again and again, whether or not anybody asks.
     rotate    credentials are refreshed ahead of their end, and children that
               were born with an older one are replaced
     expire    rows that nobody will need are dropped, grants end at their time
-    flush     when sessions were last used is written down
+    flush     when sessions and grants were last used is written down
 
 A job survives its own exception: a LoopingCall whose body raises ends for
 good.  A job that hangs is given up, and comes again.

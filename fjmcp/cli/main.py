@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fjmcp.cli.keys import keys
+from fjmcp.cli.tokens import tokens
 from fjmcp.daemon import version
 
 
@@ -14,7 +15,8 @@ from fjmcp.daemon import version
 )
 @click.version_option(version.VERSION, prog_name="fjmcp")
 def main() -> None:
-    """Look after an fjmcp daemon: its keys, its store."""
+    """Look after an fjmcp daemon: its keys, its store, tokens for programs."""
 
 
 main.add_command(keys)
+main.add_command(tokens)

@@ -31,6 +31,9 @@ def with_store(path: Path, work: Callable[[Store, Any], Awaitable[None]]) -> NoR
                 await work(store, reactor)
             finally:
                 await store.close()
+        except click.ClickException as error:
+            error.show()
+            raise SystemExit(error.exit_code) from None
         except (KeysUnusable, StoreUnusable, StoreDown, RotationStuck) as error:
             click.echo(f"Error: {error}", err=True)
             raise SystemExit(FAILED) from None

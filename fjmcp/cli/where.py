@@ -21,6 +21,7 @@ from fjmcp.store.keys import KeySources
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS: Final = ("store", "key-file", "config")
+_NO_KEYS: Final = ("store", "config")
 
 
 @frozen
@@ -52,8 +53,17 @@ class Where:
 
 
 def located(command: F) -> F:
-    """Options of a command that works on a store; it is given a `Where`."""
-    for name in reversed(_OPTIONS):
+    """Options of a command that works on a store and its keys; `find` makes a `Where` of them."""
+    return _with(command, _OPTIONS)
+
+
+def stored(command: F) -> F:
+    """Options of a command that works on a store alone, likewise."""
+    return _with(command, _NO_KEYS)
+
+
+def _with(command: F, names: tuple[str, ...]) -> F:
+    for name in reversed(names):
         option = BY_NAME[name]
         command = click.option(
             option.flag,
@@ -70,14 +80,7 @@ def find(flags: Mapping[str, str | None], environ: Mapping[str, str] = os.enviro
 
     :raises click.ClickException: to nothing that could be used.
     """
-    given = {name.replace("_", "-"): text for name, text in flags.items() if text is not None}
-    said = [from_flags(given), from_environment(environ)]
-    config = _said(said, "config")
-    if config is not None:
-        said.append(from_file(_read("config", config)))
-    for source in said:
-        for problem in source.problems:
-            raise click.UsageError(f"{problem.where}: {problem.what}")
+    said = _sources(flags, environ)
     text = _said(said, "store")
     if text is None:
         folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -92,6 +95,31 @@ def find(flags: Mapping[str, str | None], environ: Mapping[str, str] = os.enviro
             None if key_file is None else _read("key-file", key_file), environ, store
         ),
     )
+
+
+def public_url(
+    flags: Mapping[str, str | None], environ: Mapping[str, str] = os.environ
+) -> str | None:
+    """
+    The URL of the daemon, where the environment or the configuration file names it.
+
+    :raises click.UsageError: they name one that is none.
+    """
+    text = _said(_sources(flags, environ), "public-url")
+    return None if text is None else str(_read("public-url", text))
+
+
+def _sources(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> list[Said]:
+    """What is said, the strongest first."""
+    given = {name.replace("_", "-"): text for name, text in flags.items() if text is not None}
+    said = [from_flags(given), from_environment(environ)]
+    config = _said(said, "config")
+    if config is not None:
+        said.append(from_file(_read("config", config)))
+    for source in said:
+        for problem in source.problems:
+            raise click.UsageError(f"{problem.where}: {problem.what}")
+    return said
 
 
 def _said(said: list[Said], name: str) -> str | None:

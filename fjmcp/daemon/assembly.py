@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
 from fjmcp.broker.credentials import Credential, Credentials
+from fjmcp.broker.elsewhere import Elsewhere
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.issuer import Issuer
 from fjmcp.broker.personal import Personal
@@ -26,6 +27,7 @@ from fjmcp.broker.registrar import Registrar
 from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.broker.signins import SignIns
 from fjmcp.broker.upkeep import Job, Upkeep
+from fjmcp.broker.uses import Uses
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import Command, command_for
 from fjmcp.daemon.clocks import Trust
@@ -68,11 +70,13 @@ class Parts:
     site: Site
     forge: Forge
     sessions: Sessions
+    uses: Uses
     endings: Endings
     registrar: Registrar
     store: Store
     mcp: Endpoint
     upkeep: Upkeep
+    elsewhere: Elsewhere
     trust: Trust
 
     def adopt(self, settings: Settings) -> None:
@@ -99,6 +103,8 @@ class Parts:
         async def expire() -> None:
             if not self.trust.look():
                 return
+            # First: which grants have been idle depends on it.
+            await self.uses.write_down()
             await self.endings.expire()
             await self.registrar.expire()
             await self.sessions.expire()
@@ -108,7 +114,7 @@ class Parts:
             Job("reaping idle children", settings.session_reap_interval, reap),
             Job("rotating credentials", settings.token_refresh_interval, rotate),
             Job("dropping what has expired", limits.EXPIRE, expire),
-            Job("writing down the use of sessions", limits.FLUSH, self.sessions.flush),
+            Job("writing down the use of sessions", limits.FLUSH, self.uses.write_down),
         ):
             self.upkeep.also(job)
 
@@ -244,11 +250,13 @@ def assemble(
         site=site,
         forge=forge,
         sessions=sessions,
+        uses=Uses(store, sessions, callers),
         endings=endings,
         registrar=registrar,
         store=store,
         mcp=mcp,
         upkeep=Upkeep(ticks),
+        elsewhere=Elsewhere(store, callers, endings, tasks, ticks),
         trust=Trust(clock, ticks),
     )
     parts.schedule(settings)

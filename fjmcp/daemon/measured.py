@@ -100,6 +100,10 @@ class MeasuredLane:
 
         return self._lane.run(work).addBoth(told)
 
+    def commits_elsewhere(self) -> Deferred[int]:
+        """The lane's; it is no transaction, so it is not counted."""
+        return self._lane.commits_elsewhere()
+
     def close(self) -> Deferred[None]:
         """The lane's."""
         return self._lane.close()

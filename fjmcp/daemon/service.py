@@ -143,6 +143,7 @@ class Daemon(Service):
         parts.tasks.start(parts.credentials.recover(), "finishing what a crash left")
         parts.tasks.start(self._greet(parts.forge), "asking Forgejo for its version")
         await self._show(parts)
+        parts.elsewhere.start()
         self._port = await self._listen(settings.listen, parts.site)
         self._unready = None
         parts.upkeep.start()
@@ -261,6 +262,8 @@ class Daemon(Service):
                     Deferred.fromCoroutine(parts.credentials.settle()),
                 ]
             )
+            # Till here: what is withdrawn while calls drain ends them.
+            parts.elsewhere.stop()
             await parts.tasks.settle()
             await self._write_down(parts)
         if self._key_watch is not None:
@@ -276,7 +279,7 @@ class Daemon(Service):
 
     async def _write_down(self, parts: Parts) -> None:
         try:
-            await parts.sessions.flush()
+            await parts.uses.write_down()
         except StoreDown as down:
             self.log.warn("the last use of sessions is not written down", error=str(down))
 

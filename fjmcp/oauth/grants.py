@@ -202,13 +202,18 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], tuple[State, Act]]] = {
 # --- judgements -----------------------------------------------------------------
 
 
+def grant_end(grant: GrantRow) -> float:
+    """When a grant ends at the latest, however much it is used; epoch seconds."""
+    oldest = grant.created_at + limits.GRANT_LIFE
+    return oldest if grant.expires_at is None else min(grant.expires_at, oldest)
+
+
 def grant_live(grant: GrantRow, now: float) -> bool:
     """Whether a grant has neither ended, nor been idle too long, nor grown too old."""
     return (
         grant.ended_at is None
-        and (grant.expires_at is None or now < grant.expires_at)
+        and now < grant_end(grant)
         and now - grant.used_at < limits.GRANT_IDLE
-        and now - grant.created_at < limits.GRANT_LIFE
     )
 
 

@@ -75,6 +75,14 @@ class Lane(Protocol):
     def run(self, work: Work[T]) -> Deferred[T]:
         """`work` in a transaction of its own; fails with `StoreDown` when it could not run."""
 
+    def commits_elsewhere(self) -> Deferred[int]:
+        """
+        A number that is another one once somebody else has committed since it was asked for.
+
+        Somebody else is whoever does it through another connection.  No transaction is
+        opened for it.  Fails with `StoreDown`.
+        """
+
     def close(self) -> Deferred[None]:
         """Finish what was asked for, then take no more."""
 
@@ -107,6 +115,18 @@ class Store:
         Raises `StoreDown`, or what `work` raised.
         """
         return await self._reader.run(lambda cursor: work(cursor, *args, **kw))
+
+    async def commits_elsewhere(self) -> int:
+        """
+        A number that is another one once another process has committed since it was asked for.
+
+        It says that something has changed, not what, nor how often.  What is written
+        through this store does not change it.  It takes no lock and waits for none, only
+        for its turn among the writes.
+        Raises `StoreDown`.
+        """
+        # The writer's: for the reader, what the writer commits comes from elsewhere too.
+        return await self._writer.commits_elsewhere()
 
     async def close(self) -> None:
         """Wait for the transactions under way, then let go of the database; once is enough."""
@@ -227,6 +247,21 @@ class ThreadLane:
             return in_transaction(self._connection, self._begin, work)
         finally:
             self._busy(limits.STORE_BUSY)
+
+    def commits_elsewhere(self) -> Deferred[int]:
+        if self._closed:
+            return fail(StoreDown("the store is closed"))
+        return deferToThreadPool(self._reactor, self._threads, self._data_version)
+
+    def _data_version(self) -> int:
+        try:
+            # All rows: a statement that was not run to its end would hold its snapshot.
+            ((version,),) = self._connection.execute("PRAGMA data_version").fetchall()
+        except sqlite3.Error as error:
+            if _is_trouble(error, self._begin):
+                raise StoreDown(str(error)) from error
+            raise
+        return int(version)
 
     def _busy(self, seconds: float) -> None:
         self._connection.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}").close()

@@ -149,6 +149,10 @@ class Streams:
         stream.send(line)
         return True
 
+    def grants(self) -> set[str]:
+        """`broker.endings`: the grants that opened a stream."""
+        return {stream.grant_id for stream in self._open.values()}
+
     async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
         """`broker.endings`: end the streams of a grant; a stream has no room for a refusal."""
         for stream in list(self._open.values()):

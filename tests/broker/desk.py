@@ -82,6 +82,9 @@ class LateLane:
         gate.addCallback(lambda _: done.addCallbacks(late.callback, late.errback))
         return late
 
+    def commits_elsewhere(self) -> Deferred[int]:
+        return self.lane.commits_elsewhere()
+
     def close(self) -> Deferred[None]:
         return self.lane.close()
 
@@ -100,8 +103,17 @@ class Runs:
     ended: list[tuple[str, McpRefusal]] = field(factory=list)
     waits: list[Deferred[None]] | None = None
     fails: Exception | None = None
+    ours: set[str] = field(factory=set)
+    """The grants for which it runs."""
+    broken: Exception | None = None
+    """What it raises when it is asked for them."""
     seen: list[int] = field(factory=list)
     """How many tokens the callers still knew at each end."""
+
+    def grants(self) -> set[str]:
+        if self.broken is not None:
+            raise self.broken
+        return self.ours
 
     async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
         self.ended.append((grant_id, refusal))

@@ -285,6 +285,9 @@ class FusedLane:
             return Deferred()
         return self.lane.run(work)
 
+    def commits_elsewhere(self) -> Deferred[int]:
+        return self.lane.commits_elsewhere()
+
     def close(self) -> Deferred[None]:
         return self.lane.close()
 

@@ -10,7 +10,7 @@ from fjmcp.broker.callers import Caller, Callers
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD
 from fjmcp.store.transactions import StoreDown
-from fjmcp.testing import now
+from fjmcp.testing import EPOCH, now
 from tests.broker.desk import ADA, BOB, Desk, add_account, kill_account
 
 
@@ -67,6 +67,20 @@ class CallersTests(SynchronousTestCase):
         """A token that was not seen expires just so."""
         self.desk.clock.advance(limits.ACCESS_TOKEN)
         self.assertIs(self.desk.find(self.issued.access), BAD_TOKEN)
+
+    def test_end_of_the_grant(self) -> None:
+        """A token is no good after its grant's own end, whether it was seen before or not."""
+        now(
+            self.desk.store.write(
+                lambda cursor: cursor.execute("UPDATE grants SET expires_at = ?", EPOCH + 100)
+            )
+        )
+        self.assertEqual(self.find().expires_at, EPOCH + 100)
+        self.desk.clock.advance(99)
+        self.find()
+        self.desk.clock.advance(1)
+        self.assertIs(self.desk.find(self.issued.access), BAD_TOKEN)
+        self.assertIs(self.desk.truth(self.issued.access), BAD_TOKEN)
 
     def test_row_of_an_ended_grant(self) -> None:
         """A token that a closed grant still had would be refused all the same."""

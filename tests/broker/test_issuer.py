@@ -111,6 +111,16 @@ class IssuerTests(SynchronousTestCase):
         answers = [self.desk.refresh(mine), self.desk.refresh(theirs)]
         self.assertEqual(answers.count(REFRESH_REUSED), 1)
 
+    def test_no_longer_than_the_grant(self) -> None:
+        """A refreshed token ends with its grant, by the rule for all or by an end of its own."""
+        at = self.desk.clock.seconds()
+        for column, until in (("created_at", at + 100 - limits.GRANT_LIFE), ("expires_at", at + 9)):
+            _, refresh = self.pair()
+            self.desk.rows(f"UPDATE grants SET {column} = ?", until)
+            issued = self.desk.refresh(refresh)
+            assert isinstance(issued, Issued)
+            self.assertEqual(issued.access_expires_at, at + (100 if column == "created_at" else 9))
+
     def test_document(self) -> None:
         """The seconds that a token has left are never fewer than none."""
         issued = self.desk.issue()

@@ -20,11 +20,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.broker.callers import Caller
+from fjmcp.broker.elsewhere import Elsewhere
 from fjmcp.broker.issuer import Issued
 from fjmcp.oauth.clients import Client
 from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.refusals import OAuthRefusal
+from fjmcp.store.queries import grants
 from fjmcp.store.transactions import StoreDown
+from fjmcp.tasks import Tasks
 from fjmcp.testing import now
 from tests.broker.desk import ADA, BOB, ONE, TWO, Desk, add_account, kill_account
 
@@ -80,6 +83,9 @@ class IssuerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.desk = Desk()
+        desk = self.desk
+        self.looks = Elsewhere(desk.store, desk.callers, desk.endings, Tasks(), desk.clock)
+        self.looks.start()
         self.down = False
         self.codes: list[Code] = []
         self.accesses: list[Token] = []
@@ -229,6 +235,23 @@ class IssuerMachine(RuleBasedStateMachine):
         # A caller that was known before the end, or of another grant.
         if isinstance(found, Caller) and found.grant_id == grant_id:
             assert digest(token.text).value not in self.desk.callers._seen
+
+    @precondition(lambda self: self.accesses and not self.down)
+    @rule(pick=PICK, victim=PICK)
+    def look_while_ended_elsewhere(self, pick: int, victim: int) -> None:
+        """Another process ends a grant while the store's answer about a token is on its way."""
+        token = self.accesses[-1 - pick % len(self.accesses)]
+        grant_id = self.accesses[-1 - victim % len(self.accesses)].grant_id
+        self.desk.callers.forget_all()
+        self.desk.late.held = []
+        asked = Deferred.fromCoroutine(self.desk.callers.find(token.text))
+        self.desk.memory.elsewhere(grants.end, grant_id, "operator", self.desk.clock.seconds())
+        self.desk.clock.advance(limits.ELSEWHERE)
+        assert self.desk.callers.grants() == set()
+        self.desk.late.deliver()
+        found = now(waiting(asked))
+        assert not isinstance(found, Caller) or found.grant_id != grant_id
+        assert grant_id not in self.desk.callers.grants()
 
     @precondition(lambda self: self.accesses)
     @rule(pick=PICK, right=RIGHT, by_access=st.booleans())

@@ -185,6 +185,29 @@ class ShareTests(PoolCase):
         self.busy(self.get())
         self.assertEqual((one.in_flight, two.in_flight), (2, 1))
 
+    def test_grants(self) -> None:
+        """A grant is in use here from the moment that a child is asked for until the last one is
+        gone, whoever has left meanwhile."""
+        self.assertEqual(self.pool.grants(), set())
+        self.credentials.held = []
+        asked = self.begin()
+        self.assertEqual(self.pool.grants(), {"g1"}, "a credential is waited for")
+        self.credentials.held.pop().callback(None)
+        self.credentials.held = None
+        link = self.outcome(asked)
+        self.assertEqual(self.pool.grants(), {"g1"}, "a child is idle")
+        self.child(link).ignores = {"EOF", "TERM"}
+        self.pool.rebound(evolve(self.bounds, children=1))
+        left = self.begin(Caller("g2"))
+        left.addErrback(lambda failure: failure.trap(CancelledError))
+        left.cancel()
+        self.assertEqual(self.pool.grants(), {"g1", "g2"}, "one leaves, one waits for its room")
+        self.reactor.pump([limits.CLOSE_WAIT, limits.TERM_WAIT])
+        self.reactor.turn()
+        self.assertEqual(self.pool.grants(), {"g2"})
+        self.outcome(Deferred.fromCoroutine(self.pool.end_grant("g2", refusals.GRANT_ENDED)))
+        self.assertEqual(self.pool.grants(), set())
+
     def test_find_starts_nothing(self) -> None:
         """What needs no child gets none."""
         self.assertIsNone(self.pool.find(Caller(), PLAIN))

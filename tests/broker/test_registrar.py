@@ -48,6 +48,9 @@ class Runs:
     def __init__(self) -> None:
         self.ended: list[tuple[str, McpRefusal]] = []
 
+    def grants(self) -> set[str]:
+        return set()
+
     async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
         self.ended.append((grant_id, refusal))
 

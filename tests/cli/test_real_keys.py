@@ -266,6 +266,7 @@ class KeysTests(SynchronousTestCase):
         self.done("keys", "rotate")
         soon = self.fjmcp("keys", "prune", "--yes")
         self.assertEqual(soon.returncode, 1)
+        self.assertNotIn("Traceback", soon.stderr)
         self.assertIn(f"Run this again in {limits.KEY_SETTLE / 60:.0f} min", soon.stderr)
         self.kill(self.daemon)
         self.assertEqual(self.fjmcp("keys", "prune", answer="n\n").returncode, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.cli.where import find
+from fjmcp.cli.where import find, public_url
 
 
 class WhereTests(SynchronousTestCase):
@@ -43,6 +43,17 @@ class WhereTests(SynchronousTestCase):
         environ["FJMCP_STORE"] = str(other["variable"])
         self.assertEqual(find({}, environ).store, other["variable"])
         self.assertEqual(find({"store": str(other["flag"])}, environ).store, other["flag"])
+
+    def test_public_url(self) -> None:
+        """The daemon's URL is what the environment says, else the file; it may be said nowhere."""
+        self.assertIsNone(public_url({}, {}))
+        config = str(self.make("fjmcp.toml", 'public-url = "https://one.example"\n'))
+        self.assertEqual(public_url({"config": config}, {}), "https://one.example")
+        environ = {"FJMCP_PUBLIC_URL": "https://two.example/"}
+        self.assertEqual(public_url({"config": config}, environ), "https://two.example")
+        with self.assertRaises(click.UsageError) as caught:
+            public_url({}, {"FJMCP_PUBLIC_URL": "ftp://x"})
+        self.assertIn("--public-url", caught.exception.message)
 
     def test_key_file(self) -> None:
         """A key file that is named is the one."""

@@ -218,12 +218,15 @@ class MeasuredTests(SynchronousTestCase):
         )
 
     def test_lane(self) -> None:
-        """Every transaction is told with its outcome and its wait."""
+        """Every transaction is told with its outcome and its wait, and nothing else."""
         results: list[Deferred[int]] = [succeed(5), fail(StoreDown()), fail(KeyError())]
 
         class One:
             def run(self, work: Work[int]) -> Deferred[int]:
                 return results.pop(0)
+
+            def commits_elsewhere(self) -> Deferred[int]:
+                return succeed(7)
 
             def close(self) -> Deferred[None]:
                 return succeed(None)
@@ -232,6 +235,7 @@ class MeasuredTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(lane.run(lambda cursor: 5)), 5)
         self.failureResultOf(lane.run(lambda cursor: 5), StoreDown)
         self.failureResultOf(lane.run(lambda cursor: 5), KeyError)
+        self.assertEqual(self.successResultOf(lane.commits_elsewhere()), 7)
         self.successResultOf(lane.close())
         self.assertEqual(
             self.meter.told,

@@ -38,6 +38,7 @@ from fjmcp.oauth.grants import (
     Replay,
     Rotate,
     State,
+    grant_end,
     grant_live,
     judge_code,
     judge_refresh,
@@ -244,6 +245,13 @@ class Life(SynchronousTestCase):
             (evolve(GRANT, expires_at=START + 90 * day), START + 60 * day, False),
         ]:
             self.assertEqual(grant_live(grant, now), lives)
+
+    def test_end(self) -> None:
+        """The end of a grant is its own, or that of all, whichever is first."""
+        year = 365 * 86400.0
+        for own, end in [(None, year), (1.0, 1.0), (year + 1, year)]:
+            grant = evolve(GRANT, expires_at=None if own is None else START + own)
+            self.assertEqual(grant_end(grant), START + end)
 
 
 class Secrecy(SynchronousTestCase):

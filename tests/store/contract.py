@@ -249,6 +249,18 @@ class StoreContract(_Contract):
         for ask in (store.write, store.read):
             with self.assertRaises(StoreDown):
                 await ask(grants)
+        with self.assertRaises(StoreDown):
+            await store.commits_elsewhere()
+
+    @promise
+    async def test_own_commits(self) -> None:
+        """What a store commits itself is no commit of elsewhere."""
+        store = self.open_store()
+        before = await store.commits_elsewhere()
+        for grant in "ab":
+            await store.write(add, grant)
+            await store.read(grants)
+        self.assertEqual(await store.commits_elsewhere(), before)
 
 
 class SharedContract(_Contract):
@@ -266,6 +278,20 @@ class SharedContract(_Contract):
         self.assertEqual(await two.read(grants), ["a"])
         await two.write(add, "b")
         self.assertEqual(await one.read(grants), ["a", "b"])
+
+    @promise
+    async def test_commits_elsewhere(self) -> None:
+        """Each process sees that the other has committed, once, whatever it wrote itself."""
+        one, two = self.open_store(), self.open_again()
+        ours, theirs = await one.commits_elsewhere(), await two.commits_elsewhere()
+        await two.write(add, "a")
+        seen = await one.commits_elsewhere()
+        self.assertNotEqual(seen, ours)
+        self.assertEqual(await one.commits_elsewhere(), seen)
+        self.assertEqual(await two.commits_elsewhere(), theirs)
+        await two.write(add, "b")
+        await one.write(add, "c")
+        self.assertNotEqual(await one.commits_elsewhere(), seen)
 
     @promise
     async def test_racing_processes(self) -> None:

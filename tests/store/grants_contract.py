@@ -98,7 +98,7 @@ class GrantsContract(_Contract):
         """A grant comes back as it is: added, touched, ended with the first reason."""
         store = self.open_store()
         self.assertEqual(await store.write(grants.add, "g", 7, "c", "s", AT), [])
-        await store.write(grants.touch, "g", AT + 5)
+        await store.write(grants.touch, {"g": AT + 5})
         row = await store.read(grants.grant, "g")
         assert row is not None
         self.assertEqual((row.created_at, row.used_at, row.ended_at), (AT, AT + 5, None))
@@ -110,6 +110,39 @@ class GrantsContract(_Contract):
         self.assertEqual((row.ended_at, row.end_reason), (AT + 6, "first"))
         self.assertEqual(await store.read(grants.live_of_account, 7), [])
         self.assertIsNone(await store.read(grants.grant, "other"))
+
+    @promise
+    async def test_over(self) -> None:
+        """Of many grants those are told that have ended, with their reasons, or that are gone."""
+        store = self.open_store()
+
+        def fill(cursor: Cursor) -> None:
+            for grant_id in "ghi":
+                grants.add(cursor, grant_id, 7, "c", "s", AT)
+            grants.end(cursor, "h", "operator", AT)
+            grants.end(cursor, "i", "room", AT)
+
+        await store.write(fill)
+        self.assertEqual(
+            await store.read(grants.over, {"g", "h", "other"}), {"h": "operator", "other": "gone"}
+        )
+        self.assertEqual(await store.read(grants.over, ()), {})
+
+    @promise
+    async def test_touch(self) -> None:
+        """Many grants are noted as used at once; none goes back, and what is unknown is none."""
+        store = self.open_store()
+
+        def fill(cursor: Cursor) -> None:
+            for grant_id in "ghi":
+                grants.add(cursor, grant_id, 7, "c", "s", AT)
+            grants.touch(cursor, {"g": AT + 9})
+            grants.touch(cursor, {"g": AT + 5, "h": AT + 6, "unknown": AT + 7})
+
+        await store.write(fill)
+        rows = [await store.read(grants.grant, grant_id) for grant_id in "ghi"]
+        self.assertEqual([row and row.used_at for row in rows], [AT + 9, AT + 6, AT])
+        self.assertEqual(await store.read(count, "grants"), 3)
 
     @promise
     async def test_cap(self) -> None:
@@ -124,7 +157,7 @@ class GrantsContract(_Contract):
             for number in range(limits.GRANTS_PER_ACCOUNT):
                 made = grants.add(cursor, f"g{number:02}", 7, "c", "", AT + number)
                 assert made == []
-            grants.touch(cursor, "g00", AT + 1000)
+            grants.touch(cursor, {"g00": AT + 1000})
 
         await store.write(fill)
         self.assertEqual(await store.write(grants.add, "new", 7, "c", "", AT + 1000), ["g01"])

@@ -13,6 +13,7 @@ from fjmcp.store.queries import grants
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.testing import memory_store, now
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
+from tests.store.tokens_contract import PersonalTokensContract
 
 
 class InMemory(SynchronousTestCase):
@@ -24,6 +25,10 @@ class InMemory(SynchronousTestCase):
 
 
 class GrantsTests(InMemory, GrantsContract):
+    """The contract, in memory."""
+
+
+class PersonalTokensTests(InMemory, PersonalTokensContract):
     """The contract, in memory."""
 
 
@@ -67,11 +72,12 @@ class PlanTests(InMemory):
             grants.refresh_token(watch, token)
             grants.successor_used(watch, token)
             grants.grant(watch, "g")
-            grants.touch(watch, "g", 0.0)
+            grants.touch(watch, {"g": 0.0})
             grants.use_refresh_token(watch, token, token, b"", 0.0)
             grants.forget_graces(watch, 0.0)
             grants.end(watch, "g", "r", 0.0)
             grants.live_of_account(watch, 7)
+            grants.over(watch, ["g"])
             grants.add_access_token(watch, token, "g", 0.0, 0.0)
             return watch.plans
 

@@ -30,6 +30,29 @@ class ControlTests(SynchronousTestCase):
         store.fail_all(False)
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(store.read(grants))), [])
 
+    def test_elsewhere(self) -> None:
+        """A test can act as another process, seen as one, whether the store is down or held."""
+        store = memory_store()
+
+        def foreign() -> int:
+            return self.successResultOf(Deferred.fromCoroutine(store.commits_elsewhere()))
+
+        before = foreign()
+        self.assertEqual(store.elsewhere(add, "a"), "a")
+        self.assertNotEqual(foreign(), before)
+        store.fail_all()
+        self.failureResultOf(Deferred.fromCoroutine(store.commits_elsewhere()), StoreDown)
+        store.elsewhere(add, "b")
+        store.fail_all(False)
+        store.hold()
+        asked = Deferred.fromCoroutine(store.commits_elsewhere())
+        self.assertNoResult(asked)
+        store.elsewhere(add, "c")
+        store.release()
+        self.assertEqual(self.successResultOf(asked), before + 3)
+        found = self.successResultOf(Deferred.fromCoroutine(store.read(grants)))
+        self.assertEqual(found, ["a", "b", "c"])
+
     def test_hold(self) -> None:
         """A test can put something between the question and the answer."""
         store = memory_store()

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from fjmcp import limits
 from fjmcp.store.holder import Holder, announce, holder
 from fjmcp.store.migrating import Script, ours
 from fjmcp.store.queries import clients
@@ -31,6 +33,7 @@ from fjmcp.store.vault import Ring
 from tests.store.contract import SharedContract, StoreContract, add, grants
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
 from tests.store.sealed_contract import SealedContract
+from tests.store.tokens_contract import PersonalTokensContract
 
 WRITER = """
 import sys, time
@@ -98,6 +101,10 @@ class SqliteStoreTests(SqliteTestCase, StoreContract, SharedContract):
 
 class SqliteGrantsTests(SqliteTestCase, GrantsContract, SignInsContract, IssuerContract):
     """The contract of the rows of OAuth, on a file."""
+
+
+class SqlitePersonalTokensTests(SqliteTestCase, PersonalTokensContract):
+    """The contract of personal tokens, on a file."""
 
 
 class SqliteSealedTests(SqliteTestCase, SealedContract):
@@ -240,6 +247,24 @@ class TroubleTests(SqliteTestCase):
         other.execute("ROLLBACK")
         await store.write(add, "b")
         self.assertEqual(await store.read(grants), ["a", "b"])
+
+    async def test_commits_elsewhere_while_locked(self) -> None:
+        """To see what others committed no lock is waited for, and none is held after it."""
+        store = self.open_store()
+        before = await store.commits_elsewhere()
+        other = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("DELETE FROM grants")
+        began = time.monotonic()
+        self.assertEqual(await store.commits_elsewhere(), before)
+        self.assertLess(time.monotonic() - began, limits.STORE_BUSY / 2)
+        other.execute("COMMIT")
+        self.assertNotEqual(await store.commits_elsewhere(), before)
+        # A reader whose snapshot is held would keep the log from being begun anew.
+        other.execute("PRAGMA busy_timeout=0")
+        (busy, _, _) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.assertEqual(busy, 0)
 
     async def test_disk_full(self) -> None:
         """A full disk is a `StoreDown` that loses nothing, and the store works again later."""

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
+from fjmcp.broker.elsewhere import Elsewhere
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.personal import Personal
 from fjmcp.broker.pool import Bounds, Pool
@@ -91,6 +92,7 @@ class Desk:
     tasks: Tasks = field(init=False)
     personal: Personal = field(init=False)
     endings: Endings = field(init=False)
+    elsewhere: Elsewhere = field(init=False)
     endpoint: Endpoint = field(init=False)
     site: Site = field(init=False)
 
@@ -114,6 +116,7 @@ class Desk:
         self.endings = Endings(self.store, callers, self.reactor)
         self.endings.also_end(self.streams)
         self.endings.also_end(self.pool)
+        self.elsewhere = Elsewhere(self.store, callers, self.endings, self.tasks, self.reactor)
         self.endpoint = Endpoint(
             gate=Gate(callers),
             sessions=self.sessions,

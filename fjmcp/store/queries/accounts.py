@@ -138,6 +138,21 @@ def find(cursor: Cursor, account_id: int) -> Account | None:
     return None if row is None else Account(*row)
 
 
+def by_login(cursor: Cursor, login: str) -> Account | None:
+    """
+    The account with this login, upper and lower case aside.
+
+    A login may have had another owner, who was renamed and has not signed in since.
+    So of several it is the one that signed in last: at that time it was theirs alone.
+    """
+    row = cursor.one(
+        f"SELECT {_COLUMNS} FROM accounts WHERE LOWER(login) = ?"
+        " ORDER BY signed_in_at DESC, account_id LIMIT 1",
+        login.lower(),
+    )
+    return None if row is None else Account(*row)
+
+
 def sleeping(cursor: Cursor, before: float, now: float, most: int) -> list[Account]:
     """Accounts with a live grant whose pair was given before `before`, the oldest first."""
     rows = cursor.many(

@@ -7,6 +7,7 @@ Each function is one step of a transaction; what may be done is judged by
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -83,11 +84,20 @@ def redeem_code(cursor: Cursor, code: Digest, grant_id: str) -> None:
 
 
 def add(
-    cursor: Cursor, grant_id: str, account_id: int, client_id: str, scopes: str, now: float
+    cursor: Cursor,
+    grant_id: str,
+    account_id: int,
+    client_id: str,
+    scopes: str,
+    now: float,
+    *,
+    name: str | None = None,
+    expires_at: float | None = None,
 ) -> list[str]:
     """
     Keep a new grant; answer the grants that had to end to make room.
 
+    `name` and an end of its own has what an operator made (`personal_tokens`).
     An account has at most `limits.GRANTS_PER_ACCOUNT`; the longest idle end.
     """
     too_many = cursor.many(
@@ -99,14 +109,16 @@ def add(
     for (old,) in too_many:
         end(cursor, old, "room", now)
     cursor.execute(
-        "INSERT INTO grants (grant_id, account_id, client_id, scopes, created_at, used_at)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO grants (grant_id, account_id, client_id, scopes, created_at, used_at, name,"
+        " expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         grant_id,
         account_id,
         client_id,
         scopes,
         now,
         now,
+        name,
+        expires_at,
     )
     return [old for (old,) in too_many]
 
@@ -117,17 +129,24 @@ def grant(cursor: Cursor, grant_id: str) -> GrantRow | None:
     return None if row is None else GrantRow(*row)
 
 
-def touch(cursor: Cursor, grant_id: str, now: float) -> None:
-    """Note that the grant is in use."""
-    cursor.execute("UPDATE grants SET used_at = ? WHERE grant_id = ?", now, grant_id)
+def touch(cursor: Cursor, used: Mapping[str, float]) -> None:
+    """Note when grants were last used; one that was used later than that stays so."""
+    for grant_id, used_at in used.items():
+        cursor.execute(
+            "UPDATE grants SET used_at = ? WHERE grant_id = ? AND used_at < ?",
+            used_at,
+            grant_id,
+            used_at,
+        )
 
 
 def end(cursor: Cursor, grant_id: str, reason: str, now: float) -> bool:
     """
     Close a grant for ever, with all its tokens; False if it had ended before.
 
-    Only `fjmcp.broker.endings` and what it names may lead here: what runs for
-    the grant must end with it.
+    Only `fjmcp.broker.endings` and what it names may lead here, since what runs
+    for the grant must end with it; or another process than the daemon, which
+    notices (`fjmcp.broker.elsewhere`).
     """
     row = cursor.one(
         "UPDATE grants SET ended_at = ?, end_reason = ?"
@@ -154,6 +173,18 @@ def expired(cursor: Cursor, now: float, most: int) -> list[str]:
         most,
     )
     return [grant_id for (grant_id,) in rows]
+
+
+def over(cursor: Cursor, grant_ids: Iterable[str]) -> dict[str, str]:
+    """Which of these grants have ended, and why; `gone` is one that has no row any more."""
+    found: dict[str, str] = {}
+    for grant_id in grant_ids:
+        row = cursor.one("SELECT ended_at, end_reason FROM grants WHERE grant_id = ?", grant_id)
+        if row is None:
+            found[grant_id] = "gone"
+        elif row[0] is not None:
+            found[grant_id] = row[1]
+    return found
 
 
 def live_of_account(cursor: Cursor, account_id: int) -> list[str]:
