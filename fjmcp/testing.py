@@ -15,12 +15,13 @@ from signal import Signals
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from attrs import define, field
+from attrs import define, field, frozen
 from treq.testing import RequestTraversalAgent
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.error import (
     ConnectionDone,
+    ConnectionRefusedError,
     ProcessDone,
     ProcessExitedAlready,
     ProcessTerminated,
@@ -689,9 +690,9 @@ EPOCH: Final = 1_800_000_000.0
 @implementer(IResponse)
 @define(eq=False)
 class _Response:
-    """A complete `Visit`, as an agent answers it."""
+    """A complete `Visit`, or what was published, as an agent answers it."""
 
-    visit: Visit
+    visit: Visit | Published
     version: Any = (b"HTTP", 1, 1)
     phrase: bytes = b""
     request: Any = None
@@ -715,6 +716,82 @@ class _Response:
 
     def setPreviousResponse(self, response: Any) -> None:
         self.previousResponse = response
+
+
+@frozen
+class Published:
+    """What a host answers to a GET."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = field(factory=lambda: Headers({"content-type": ["application/json"]}))
+
+
+@implementer(IAgent)
+@define(eq=False)
+class Publishers:
+    """
+    The hosts of strangers, and the way out to them (`fjmcp.fetch.documents.Errand`).
+
+    A host that has nothing at a URL cannot be reached.
+
+    :ivar published: what is at which URL.
+    :ivar asked: the URLs that were asked for, in their order.
+    :ivar held: None, or the requests that wait for `release`.
+    """
+
+    published: dict[str, Published] = field(factory=dict)
+    asked: list[str] = field(factory=list, init=False)
+    held: list[tuple[str, Deferred[IResponse]]] | None = field(default=None, init=False)
+    agent: IAgent = field(init=False)
+    not_public: bool = field(default=False, init=False)
+    overrun: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.agent = self
+
+    def publish(self, document: Mapping[str, Any], **headers: str) -> None:
+        """A metadata document stands at the URL that it names; a header with `_` for `-`."""
+        sent = {"content-type": "application/json"} | _headers(headers)
+        answer = Published(
+            json.dumps(dict(document)).encode(),
+            headers=Headers({name: [value] for name, value in sent.items()}),
+        )
+        self.published[document["client_id"]] = answer
+
+    def errand(self) -> Publishers:
+        """A way out."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """One request; its answer may be late."""
+        url = uri.decode("ascii")
+        self.asked.append(url)
+        if self.held is None:
+            return execute(self._answer, url)
+        waiting: Deferred[IResponse] = Deferred()
+        self.held.append((url, waiting))
+        return waiting
+
+    def release(self) -> None:
+        """Answer what waits."""
+        held, self.held = self.held or [], None
+        for url, waiting in held:
+            execute(self._answer, url).addCallbacks(waiting.callback, waiting.errback)
+
+    def _answer(self, url: str) -> IResponse:
+        if url not in self.published:
+            raise ConnectionRefusedError()
+        return _Response(self.published[url])
 
 
 @implementer(IAgent)
