@@ -29,6 +29,7 @@ from fjmcp.store.transactions import (
 )
 from fjmcp.store.vault import Ring
 from tests.store.contract import SharedContract, StoreContract, add, grants
+from tests.store.documents_contract import DocumentsContract
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
 from tests.store.sealed_contract import SealedContract
 
@@ -98,6 +99,10 @@ class SqliteStoreTests(SqliteTestCase, StoreContract, SharedContract):
 
 class SqliteGrantsTests(SqliteTestCase, GrantsContract, SignInsContract, IssuerContract):
     """The contract of the rows of OAuth, on a file."""
+
+
+class SqliteDocumentsTests(SqliteTestCase, DocumentsContract):
+    """The contract of metadata documents, on a file."""
 
 
 class SqliteSealedTests(SqliteTestCase, SealedContract):
