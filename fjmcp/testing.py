@@ -844,6 +844,7 @@ class WholeBroker:
     :ivar reactor: the clock, with the children.
     :ivar forge: where Alice and Bob have accounts.
     :ivar wires: how Forgejo is reached; `flush` brings a late answer home.
+    :ivar publishers: the hosts of metadata documents, all of them away at first.
     :ivar set_by: by how many seconds the broker's machine's clock was set.
     """
 
@@ -851,6 +852,7 @@ class WholeBroker:
     store: MemoryStore = field(factory=memory_store)
     forge: StandIn = field(init=False)
     wires: Any = field(init=False)
+    publishers: Publishers = field(factory=Publishers)
     ring: Ring = field(factory=Ring.generate, repr=False)
     trusted_proxies: Proxies | None = None
     meter: Meter = SILENT
@@ -891,6 +893,7 @@ class WholeBroker:
             clock=WallClock(self.reactor, lambda: self.reactor.seconds() + self.set_by),
             ticks=self.reactor,
             http=http_over(self.wires),
+            errand=self.publishers.errand,
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             unready=lambda: None,
             meter=self.meter,
@@ -929,9 +932,13 @@ class WholeBroker:
         """An HTTP client of the site."""
         return Visitor(self.parts.site, self.reactor)
 
-    def browser(self) -> Browser:
+    def browser(self, *stops: str) -> Browser:
         """A browser without cookies, which stops where the clients are."""
-        return Browser(Hosts(self), (CLIENT_URL, "http://127.0.0.1", "http://localhost"))
+        return Browser(Hosts(self), (CLIENT_URL, "http://127.0.0.1", "http://localhost", *stops))
+
+    def known_by(self, document: Mapping[str, Any]) -> App:
+        """A client that names itself by the URL of its metadata document, published or not."""
+        return App(self, {**document, "token_endpoint_auth_method": "none"})
 
     def register(self, **metadata: object) -> App:
         """A client that has registered itself; by default a public one, as most are."""
@@ -949,7 +956,7 @@ class WholeBroker:
 
 @define(eq=False)
 class App:
-    """A registered client of a `WholeBroker`; what it can do is an API of few words."""
+    """A client of a `WholeBroker`; what it can do is an API of few words."""
 
     broker: WholeBroker
     registered: dict[str, Any] = field(repr=False)

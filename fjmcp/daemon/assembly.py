@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
 from fjmcp.broker.credentials import Credential, Credentials
+from fjmcp.broker.documents import Documents
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.issuer import Issuer
 from fjmcp.broker.personal import Personal
@@ -32,6 +33,7 @@ from fjmcp.daemon.clocks import Trust
 from fjmcp.daemon.measured import MeasuredPeer
 from fjmcp.daemon.settings import Settings
 from fjmcp.daemon.version import VERSION
+from fjmcp.fetch.documents import Errand, Fetcher
 from fjmcp.forge.client import Forge
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints
@@ -114,6 +116,7 @@ def assemble(
     ring: Sealing,
     clock: IReactorTime,
     http: HTTPClient,
+    errand: Callable[[], Errand],
     launcher: Launcher,
     unready: Callable[[], str | None],
     meter: Meter = SILENT,
@@ -126,6 +129,7 @@ def assemble(
     :param ticks: seconds that nobody sets, for what only this process measures;
         by default the clock.
     :param http: how Forgejo is reached.
+    :param errand: how hosts that strangers name are reached.
     :param launcher: how children are started.
     :param unready: why the process wants no requests just now, or None.
     :param meter: who is told of what happens.
@@ -187,7 +191,9 @@ def assemble(
     sessions.on_end = session_ended
     endings.also_end(streams)
     endings.also_end(pool)
-    registrar = Registrar(store, clock, meter=meter)
+    fetch = Fetcher(errand, ticks).fetch
+    documents = Documents(store, fetch, tasks, clock, ticks, meter=meter)
+    registrar = Registrar(store, clock, documents=documents, meter=meter)
     issuer = Issuer(store, ring, endings, endpoints, clock, meter=meter)
     signins = SignIns(store, ring, forge, credentials, endpoints, clock, meter=meter)
     mcp = Endpoint(

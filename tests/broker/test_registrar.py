@@ -7,15 +7,25 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from fjmcp.broker.documents import Documents
 from fjmcp.broker.registrar import Registrar
-from fjmcp.oauth.clients import Presented, authenticate
+from fjmcp.fetch.documents import Fetcher
+from fjmcp.oauth.clients import Client, Presented, Source, authenticate
 from fjmcp.oauth.metadata import AUTH_METHODS, BASIC, NONE, POST, ClientMetadata
 from fjmcp.oauth.tokens import digest
+from fjmcp.refusals import OAuthRefusal
 from fjmcp.store.queries import clients
-from fjmcp.store.transactions import Cursor, StoreDown
-from fjmcp.testing import memory_store
+from fjmcp.store.transactions import Cursor, Store, StoreDown
+from fjmcp.tasks import Tasks
+from fjmcp.testing import Publishers, memory_store
 
 T = TypeVar("T")
+
+
+def registrar(store: Store, clock: Clock) -> Registrar:
+    """A registrar, from which no host of a document can be reached."""
+    fetch = Fetcher(Publishers().errand, clock).fetch
+    return Registrar(store, clock, documents=Documents(store, fetch, Tasks(), clock, clock))
 
 
 def metadata(method: str = NONE, name: str = "Claude") -> ClientMetadata:
@@ -34,7 +44,7 @@ class RegistrarTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(1000.5)
         self.store = memory_store()
-        self.registrar = Registrar(self.store, self.clock)
+        self.registrar = registrar(self.store, self.clock)
 
     def got(self, work: Coroutine[Any, Any, T]) -> T:
         return self.successResultOf(Deferred.fromCoroutine(work))
@@ -70,6 +80,28 @@ class RegistrarTests(SynchronousTestCase):
         for client_id in ("", "fj-0", "' OR 1=1 --", "\udcff", "\0", "ü", "x" * 10_000):
             self.assertIsNone(self.got(self.registrar.find(client_id)))
 
+    def test_url(self) -> None:
+        """An id that is a URL is a document's, whatever stands among the registrations, and is
+        fetched only where it is met."""
+        url = "https://vscode.dev/oauth/client-metadata.json"
+        there = Client(url, (), metadata(), 0.0)
+        self.got(self.store.write(clients.add, there))
+        found = self.got(self.registrar.find(url))
+        self.assertIs(found and found.source, Source.DOCUMENT)
+        self.assertEqual(self.got(self.registrar.meet(url, lambda: None)), found)
+        other = url.replace("vscode", "other")
+        self.assertIsNone(self.got(self.registrar.find(other)))
+        self.assertIsNone(self.got(self.registrar.find(url.upper())))
+        for each in (other, url.upper()):
+            met = self.got(self.registrar.meet(each, lambda: None))
+            self.assertIsInstance(met, OAuthRefusal)
+
+    def test_met(self) -> None:
+        """An id that is no URL is met as it is found."""
+        client, _ = self.got(self.registrar.register(metadata()))
+        for client_id, expected in ((client.client_id, client), ("fj-0", None), ("ü", None)):
+            self.assertEqual(self.got(self.registrar.meet(client_id, self.fail)), expected)
+
     def test_each_its_own(self) -> None:
         """Two registrations with the same metadata are two clients with two secrets."""
         (one, first), (two, second) = (
@@ -90,7 +122,7 @@ class RoomTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.store = memory_store()
         self.clock = Clock()
-        self.registrar = Registrar(self.store, self.clock)
+        self.registrar = registrar(self.store, self.clock)
 
     def got(self, work: Coroutine[Any, Any, T]) -> T:
         return self.successResultOf(Deferred.fromCoroutine(work))
