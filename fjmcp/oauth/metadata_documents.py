@@ -178,13 +178,11 @@ def fresh_until(caching: Caching, now: float) -> float:
 
 # RFC 9110 §5.6.2, §5.6.4: a token, perhaps with "=" and a token or a quoted string.
 _DIRECTIVE: Final = re.compile(r'([\w!#$%&\'*+.^`|~-]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?')
-_HEADER: Final = 1000
-"""Characters of a header that are read; honest ones have a tenth."""
 
 
 def _lifetime(caching: Caching, now: float) -> float:
     directives: dict[str, str] = {}
-    for name, quoted, plain in _DIRECTIVE.findall(caching.cache_control[:_HEADER]):
+    for name, quoted, plain in _DIRECTIVE.findall(caching.cache_control):
         # RFC 9111 §4.2.1: of a directive that is there twice, "either the first occurrence
         # should be used or the response should be considered stale".
         directives.setdefault(name.lower(), quoted or plain)
@@ -208,7 +206,7 @@ def _number(text: str) -> float:
 def _moment(text: str) -> float | None:
     """An HTTP date in epoch seconds, None where it is none."""
     try:
-        parts = parsedate_tz(text[:_HEADER])
+        parts = parsedate_tz(text)
         return None if parts is None else float(mktime_tz(parts))
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

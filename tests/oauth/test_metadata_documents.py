@@ -395,8 +395,3 @@ class FreshTests(SynchronousTestCase):
         """Whatever the headers are, a document is fresh for a time within the bounds."""
         seconds = fresh_until(Caching(cache_control, age, expires, date), NOW) - NOW
         self.assertTrue(LEAST <= seconds <= MOST, seconds)
-
-    def test_long_headers(self) -> None:
-        """A header of any length costs no time."""
-        for text in ('a="' * 40_000, 'a="\\' * 30_000, "a," * 60_000, "=" * 120_000):
-            self.assertEqual(self.fresh(cache_control=text, expires=text), LEAST)
