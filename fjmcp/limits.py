@@ -60,8 +60,9 @@ CLIENTS: Final = 10_000
 first: registration is open to everybody, and each keeps up to 16 KiB."""
 
 CLIENT_UNUSED: Final = 24 * 3600.0
-"""A client that never came to a grant is forgotten so long after it registered: a
-person who went to find a password comes back the same day."""
+"""What nobody has connected with goes after so long, a registration or a document: a
+person who went to find a password comes back the same day, and a client registers
+again, or has its document fetched again."""
 
 CLIENT_IDLE: Final = 365 * 86400.0
 """One that did, and has no live grant, so long after its last: assistants keep the
@@ -121,6 +122,53 @@ PERSONAL_TOKEN_LEAST: Final = 60.0
 PENDING_SIGN_INS: Final = 10_000
 """Rows of sign-ins under way; the oldest makes room.  Unauthenticated
 callers make these rows."""
+
+# --- Client ID Metadata Documents ---------------------------------------------------
+
+DOCUMENT_URL: Final = 512
+"""Characters of a URL that names a client; honest ones have under 100."""
+
+DOCUMENT_BODY: Final = 16 * 1024
+"""One document: ten redirect URIs of 1 KiB and room for the rest, as in a
+registration.  The draft recommends 5 KiB, and documents of known clients were
+seen to outgrow that."""
+
+DOCUMENT_WIRE: Final = 128 * 1024
+"""All that comes over the connection on which a document does: certificates,
+headers and the body.  Nothing else bounds the headers."""
+
+DOCUMENT_FETCH: Final = 5.0
+"""A fetch, from the look-up of the name to the last byte.  A browser waits
+meanwhile, and some clients give the whole step ten seconds."""
+
+DOCUMENT_FETCHES: Final = 16
+"""Fetches at a time, each of another document; an honest one takes some 200 ms."""
+
+DOCUMENT_LOOKUPS: Final = 4
+"""Names of strangers' hosts that are looked up at a time.  A look-up holds one of
+the ten threads in which Forgejo's name is looked up too, and with a name server
+that says nothing it does so for half a minute."""
+
+DOCUMENT_FRESH_LEAST: Final = 5 * 60.0
+"""A document is not fetched again for so long, whatever its host says of caching:
+VS Code's says no-store."""
+
+DOCUMENT_FRESH_MOST: Final = 24 * 3600.0
+"""Nor trusted longer without a look: a redirect URI that was withdrawn is
+refused a day later."""
+
+DOCUMENT_GRACE: Final = 7 * 86400.0
+"""A document that cannot be fetched any more, or is wrong now, serves so long as
+it was last good.  Hosts were down for hours; what was taken down on purpose
+must not be good for ever."""
+
+DOCUMENTS: Final = 1000
+"""Documents that are kept.  Past it those that nobody ever used make room,
+oldest first."""
+
+RATE_OF_DOCUMENT_HOST: Final = (30, 2.0)
+"""Fetches from one host, of documents that were not fresh.  Anybody can make us
+ask any host; nobody should notice it there."""
 
 # --- how often: so many at once, then one more every so many seconds -------------
 # Keys are the doors of `fjmcp.web.rates`.  A person's sign-in passes register once

@@ -54,6 +54,9 @@ class Meter:
     def forge_answered(self, operation: str, outcome: str, seconds: float) -> None:
         """Forgejo answered, or did not."""
 
+    def document(self, outcome: str) -> None:
+        """A client's metadata document was fetched, or refused, or was not (the reason)."""
+
     def store_hop(self, lane: str, outcome: str, seconds: float) -> None:
         """A transaction ended, its wait for the lane's thread counted."""
 

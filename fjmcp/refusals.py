@@ -407,8 +407,9 @@ CLIENT_AUTH_TWICE: Final = OAuthRefusal(
 )
 
 # --- OAuth: the authorization request (RFC 6749 §4.1.2.1) ---------------------------------
-# The first five are shown on a page of ours, never redirected: the URI to redirect to is
-# what they doubt.
+# Those before REQUEST_OBJECT are shown on a page of ours, never redirected: the URI to
+# redirect to is what they doubt.  So is whatever is wrong with the request of a client whose
+# document is not known yet.
 
 PARAMETER_TWICE: Final = OAuthRefusal(
     "parameter-twice", "invalid_request", "A parameter was sent more than once."
@@ -423,6 +424,29 @@ AUTHORIZE_CLIENT_UNKNOWN: Final = OAuthRefusal(
     "invalid_client",
     "This client is not registered here. Remove the connection in your assistant and add it"
     " again, so that it registers anew.",
+)
+AUTHORIZE_DOCUMENT_URL: Final = OAuthRefusal(
+    "document-url",
+    "invalid_client",
+    "The client_id is a URL, but none at which a client may publish its metadata document.",
+)
+AUTHORIZE_DOCUMENT_UNFETCHED: Final = OAuthRefusal(
+    "document-unfetched",
+    "invalid_client",
+    "The metadata document of this client cannot be fetched.",
+)
+AUTHORIZE_DOCUMENT_REFUSED: Final = OAuthRefusal(
+    "document-refused",
+    "invalid_client",
+    "The metadata document of this client is refused.",
+)
+DOCUMENTS_BUSY: Final = OAuthRefusal(
+    "documents-busy",
+    "temporarily_unavailable",
+    "This server fetches too many metadata documents of clients just now. Wait a moment, then"
+    " connect again.",
+    status=503,
+    retry_after=5,
 )
 REDIRECT_MISSING: Final = OAuthRefusal(
     "redirect-missing",

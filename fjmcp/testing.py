@@ -24,12 +24,13 @@ from typing import (
 )
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from treq.testing import RequestTraversalAgent
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute, succeed
 from twisted.internet.error import (
     ConnectionDone,
+    ConnectionRefusedError,
     ProcessDone,
     ProcessExitedAlready,
     ProcessTerminated,
@@ -735,9 +736,9 @@ EPOCH: Final = 1_800_000_000.0
 @implementer(IResponse)
 @define(eq=False)
 class _Response:
-    """A complete `Visit`, as an agent answers it."""
+    """A complete `Visit`, or what was published, as an agent answers it."""
 
-    visit: Visit
+    visit: Visit | Published
     version: Any = (b"HTTP", 1, 1)
     phrase: bytes = b""
     request: Any = None
@@ -761,6 +762,82 @@ class _Response:
 
     def setPreviousResponse(self, response: Any) -> None:
         self.previousResponse = response
+
+
+@frozen
+class Published:
+    """What a host answers to a GET."""
+
+    body: bytes
+    status: int = 200
+    headers: Headers = field(factory=lambda: Headers({"content-type": ["application/json"]}))
+
+
+@implementer(IAgent)
+@define(eq=False)
+class Publishers:
+    """
+    The hosts of strangers, and the way out to them (`fjmcp.fetch.documents.Errand`).
+
+    A host that has nothing at a URL cannot be reached.
+
+    :ivar published: what is at which URL.
+    :ivar asked: the URLs that were asked for, in their order.
+    :ivar held: None, or the requests that wait for `release`.
+    """
+
+    published: dict[str, Published] = field(factory=dict)
+    asked: list[str] = field(factory=list, init=False)
+    held: list[tuple[str, Deferred[IResponse]]] | None = field(default=None, init=False)
+    agent: IAgent = field(init=False)
+    not_public: bool = field(default=False, init=False)
+    overrun: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.agent = self
+
+    def publish(self, document: Mapping[str, Any], **headers: str) -> None:
+        """A metadata document stands at the URL that it names; a header with `_` for `-`."""
+        sent = {"content-type": "application/json"} | _headers(headers)
+        answer = Published(
+            json.dumps(dict(document)).encode(),
+            headers=Headers({name: [value] for name, value in sent.items()}),
+        )
+        self.published[document["client_id"]] = answer
+
+    def errand(self) -> Publishers:
+        """A way out."""
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """One request; its answer may be late."""
+        url = uri.decode("ascii")
+        self.asked.append(url)
+        if self.held is None:
+            return execute(self._answer, url)
+        waiting: Deferred[IResponse] = Deferred()
+        self.held.append((url, waiting))
+        return waiting
+
+    def release(self) -> None:
+        """Answer what waits."""
+        held, self.held = self.held or [], None
+        for url, waiting in held:
+            execute(self._answer, url).addCallbacks(waiting.callback, waiting.errback)
+
+    def _answer(self, url: str) -> IResponse:
+        if url not in self.published:
+            raise ConnectionRefusedError()
+        return _Response(self.published[url])
 
 
 @implementer(IAgent)
@@ -813,6 +890,7 @@ class WholeBroker:
     :ivar reactor: the clock, with the children.
     :ivar forge: where Alice and Bob have accounts.
     :ivar wires: how Forgejo is reached; `flush` brings a late answer home.
+    :ivar publishers: the hosts of metadata documents, all of them away at first.
     :ivar set_by: by how many seconds the broker's machine's clock was set.
     """
 
@@ -820,6 +898,7 @@ class WholeBroker:
     store: MemoryStore = field(factory=memory_store)
     forge: StandIn = field(init=False)
     wires: Any = field(init=False)
+    publishers: Publishers = field(factory=Publishers)
     ring: Ring = field(factory=Ring.generate, repr=False)
     trusted_proxies: Proxies | None = None
     allowed_origins: frozenset[str] = frozenset()
@@ -865,6 +944,7 @@ class WholeBroker:
             clock=WallClock(self.reactor, lambda: self.reactor.seconds() + self.set_by),
             ticks=self.reactor,
             http=http_over(self.wires),
+            errand=self.publishers.errand,
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             unready=lambda: None,
             meter=self.meter,
@@ -903,9 +983,13 @@ class WholeBroker:
         """An HTTP client of the site."""
         return Visitor(self.parts.site, self.reactor)
 
-    def browser(self) -> Browser:
+    def browser(self, *stops: str) -> Browser:
         """A browser without cookies, which stops where the clients are."""
-        return Browser(Hosts(self), (CLIENT_URL, "http://127.0.0.1", "http://localhost"))
+        return Browser(Hosts(self), (CLIENT_URL, "http://127.0.0.1", "http://localhost", *stops))
+
+    def known_by(self, document: Mapping[str, Any]) -> App:
+        """A client that names itself by the URL of its metadata document, published or not."""
+        return App(self, {**document, "token_endpoint_auth_method": "none"})
 
     def register(self, **metadata: object) -> App:
         """A client that has registered itself; by default a public one, as most are."""
@@ -929,7 +1013,7 @@ class WholeBroker:
 
 @define(eq=False)
 class App:
-    """A registered client of a `WholeBroker`; what it can do is an API of few words."""
+    """A client of a `WholeBroker`; what it can do is an API of few words."""
 
     broker: WholeBroker
     registered: dict[str, Any] = field(repr=False)

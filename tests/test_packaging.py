@@ -16,6 +16,7 @@ INSTALLED_AS = {
     "attr": "attrs",
     "zope": "zope.interface",
     "OpenSSL": "twisted[tls]",
+    "service_identity": "twisted[tls]",
     "prometheus_client": "prometheus-client",
 }
 

@@ -22,7 +22,7 @@ from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth import grants as rules
 from fjmcp.oauth import resources
 from fjmcp.oauth.authorization import Params
-from fjmcp.oauth.clients import Client
+from fjmcp.oauth.clients import Client, Source
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.scopes import Scopes, narrow_refresh
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
@@ -34,7 +34,7 @@ from fjmcp.refusals import (
     RESOURCE_FOREIGN,
     OAuthRefusal,
 )
-from fjmcp.store.queries import accounts, clients, grants
+from fjmcp.store.queries import accounts, clients, documents, grants
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.store.vault import Sealing, Unsealable
 
@@ -165,7 +165,10 @@ class Issuer:
             cursor, grant_id, verdict.account_id, client.client_id, str(granted), now
         )
         grants.redeem_code(cursor, code, grant_id)
-        clients.note_use(cursor, client.client_id, now)
+        if client.source is Source.DOCUMENT:
+            documents.use(cursor, client.client_id, now)
+        else:
+            clients.note_use(cursor, client.client_id, now)
         life = now + limits.GRANT_LIFE
         issued = self._mint(cursor, client, grant_id, granted, None, life, now)
         return issued, [_Ended(old, "room") for old in made_room]

@@ -1,12 +1,13 @@
 """
 Who may ask for authorization: registers clients, finds them again, and lets them go.
 
-A client is written in the configuration, or has registered itself.
+A client is written in the configuration, has registered itself, or is named by
+the URL of its metadata document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 
 from attrs import define, evolve, field, frozen
@@ -14,11 +15,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from fjmcp import limits
+from fjmcp.broker.documents import Documents
 from fjmcp.broker.endings import Endings
 from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth.clientele import Clientele
 from fjmcp.oauth.clients import Client
 from fjmcp.oauth.metadata import NONE, ClientMetadata
+from fjmcp.oauth.metadata_documents import is_document_url
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import MANAGEMENT_TOKEN, OAuthRefusal
 from fjmcp.store.queries import clients, grants
@@ -46,14 +49,16 @@ class Registrar:
     """
     The clients (RFC 7591, RFC 7592).
 
-    `configured` are those of the configuration, by id; `clientele` says who is
-    taken, and may be replaced while it is in use.
+    `configured` are those of the configuration, by id; `documents` knows those that
+    are named by a URL; `clientele` says who is taken, and may be replaced while it
+    is in use.
     """
 
     log = Logger()
     _store: Store
     _endings: Endings
     _clock: IReactorTime
+    _documents: Documents = field(kw_only=True)
     _configured: Mapping[str, Client] = field(factory=dict, kw_only=True)
     clientele: Clientele = field(factory=Clientele, kw_only=True)
     _meter: Meter = field(default=SILENT, kw_only=True)
@@ -72,7 +77,30 @@ class Registrar:
         # RFC 6749 §A.1: client ids are visible ASCII; no engine takes all of the rest.
         if not client_id.isascii() or not client_id.isprintable():
             return None
+        if is_document_url(client_id):
+            return await self._documents.find(client_id)
         return await self._store.read(clients.find, client_id)
+
+    async def meet(
+        self, client_id: str, before: Callable[[], OAuthRefusal | None]
+    ) -> Client | OAuthRefusal | None:
+        """
+        The client of that id, at the authorization endpoint; None if nobody knows it.
+
+        :param before: asked before a document is fetched for it; a refusal of it is the answer.
+        :raises StoreDown: the store cannot be asked.
+        """
+        client: Client | OAuthRefusal | None
+        if is_document_url(client_id):
+            # Nothing is fetched from a host that would not be taken.
+            refusal = self.clientele.judge_document(client_id)
+            client = refusal or await self._documents.meet(client_id, before)
+        else:
+            refusal, client = None, await self.find(client_id)
+        if isinstance(client, Client):
+            refusal = self.clientele.judge(client)
+        # It is a page here, and 401 would be a question for credentials.
+        return client if refusal is None else evolve(refusal, status=403)
 
     # --- registering ----------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
 from fjmcp.broker.credentials import Credential, Credentials
+from fjmcp.broker.documents import Documents
 from fjmcp.broker.elsewhere import Elsewhere
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.issuer import Issuer
@@ -34,6 +35,7 @@ from fjmcp.daemon.clocks import Trust
 from fjmcp.daemon.measured import MeasuredPeer
 from fjmcp.daemon.settings import Settings
 from fjmcp.daemon.version import VERSION
+from fjmcp.fetch.documents import Errand, Fetcher
 from fjmcp.forge.client import Forge
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints
@@ -125,6 +127,7 @@ def assemble(
     ring: Sealing,
     clock: IReactorTime,
     http: HTTPClient,
+    errand: Callable[[], Errand],
     launcher: Launcher,
     unready: Callable[[], str | None],
     meter: Meter = SILENT,
@@ -137,6 +140,7 @@ def assemble(
     :param ticks: seconds that nobody sets, for what only this process measures;
         by default the clock.
     :param http: how Forgejo is reached.
+    :param errand: how hosts that strangers name are reached.
     :param launcher: how children are started.
     :param unready: why the process wants no requests just now, or None.
     :param meter: who is told of what happens.
@@ -198,10 +202,12 @@ def assemble(
     sessions.on_end = session_ended
     endings.also_end(streams)
     endings.also_end(pool)
+    fetch = Fetcher(errand, ticks).fetch
     registrar = Registrar(
         store,
         endings,
         clock,
+        documents=Documents(store, fetch, tasks, clock, ticks, meter=meter),
         configured={client.client_id: client for client in settings.preregistered_clients},
         clientele=settings.clients,
         meter=meter,

@@ -104,6 +104,9 @@ class Metrics(Meter):
         self._responses = counter("http_responses", "HTTP responses.", "status")
         self._forge = counter("forge_answers", "Answers of Forgejo.", "operation", "outcome")
         self._forge_time = histogram("forge_answer", "Until Forgejo's answer.", _CALL, "operation")
+        self._documents = counter(
+            "document_fetches", "Fetches of clients' metadata documents.", "outcome"
+        )
         self._hops = counter("store_hops", "Transactions.", "lane", "outcome")
         self._hop_time = histogram("store_hop", "Of a transaction, with its wait.", _HOP, "lane")
         self._lag = histogram("event_loop_lag", "How late the reactor is.", _LAG)
@@ -159,6 +162,9 @@ class Metrics(Meter):
     def forge_answered(self, operation: str, outcome: str, seconds: float) -> None:
         self._forge.labels(operation, outcome).inc()
         self._forge_time.labels(operation).observe(max(0.0, seconds))
+
+    def document(self, outcome: str) -> None:
+        self._documents.labels(outcome).inc()
 
     def store_hop(self, lane: str, outcome: str, seconds: float) -> None:
         self._hops.labels(lane, outcome).inc()

@@ -36,6 +36,7 @@ from fjmcp.daemon.reloading import Configuration
 from fjmcp.daemon.settings import Gathered, Settings
 from fjmcp.daemon.systemd import Supervisor
 from fjmcp.daemon.version import VERSION, build
+from fjmcp.fetch.guard import Strangers, system_look_up
 from fjmcp.forge.client import Forge, Troubled, forge_http
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints
@@ -136,6 +137,7 @@ class Daemon(Service):
             clock=self._clock,
             ticks=self._reactor,
             http=forge_http(self._reactor),
+            errand=Strangers(self._reactor, system_look_up(self._reactor)).errand,
             launcher=Launcher(self._reactor, confinement()),
             unready=lambda: self._unready,
             meter=meter,

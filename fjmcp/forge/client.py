@@ -17,7 +17,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from http.cookiejar import Cookie
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
@@ -28,24 +28,22 @@ from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IConsumer, IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.web._newclient import RequestNotSent
 from twisted.web.client import (
     Agent,
     HTTPConnectionPool,
     RequestTransmissionFailed,
-    ResponseDone,
     ResponseFailed,
 )
-from twisted.web.http import PotentialDataLoss, stringToDatetime
+from twisted.web.http import stringToDatetime
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from fjmcp import limits
 from fjmcp.forge.tokens import ForgeToken, Pair, scrub
+from fjmcp.responses import TooLong, timed_out, whole
 
 __all__ = [
     "Forge",
@@ -357,12 +355,12 @@ class Forge:
         """One request and its whole answer, within `limit` seconds."""
         work = Deferred.fromCoroutine(self._request(method, path, headers, form))
         try:
-            return await work.addTimeout(limit, self.clock, _timed_out)
+            return await work.addTimeout(limit, self.clock, timed_out)
         except TimeoutError:
             return Troubled("timeout", unsure=True)
         except CancelledError:
             raise
-        except _TooLong:
+        except TooLong:
             return Troubled("too-large", unsure=True)
         except (ConnectError, DNSLookupError, RequestNotSent):
             return Troubled("unreachable")
@@ -397,7 +395,7 @@ class Forge:
             # Unused without treq's time-out; but without it treq imports the global one.
             reactor=self.clock,  # type: ignore[arg-type]
         )
-        body = await _whole(response, limits.FORGE_BODY)
+        body = await whole(response, limits.FORGE_BODY)
         waits = response.headers.getRawHeaders(b"Retry-After", [b""])
         return _Answer(response.code, body, _retry_after(waits[-1], self.clock.seconds()))
 
@@ -405,52 +403,6 @@ class Forge:
         # In the header, since introspection takes it nowhere else.
         credentials = b64encode(f"{self.client_id}:{self._client_secret}".encode())
         return {"Authorization": "Basic " + credentials.decode("ascii")}
-
-
-class _TooLong(Exception):
-    """A body went past its bound."""
-
-
-class _Body(Protocol):
-    """Collects a body up to `bound` bytes; who stops waiting closes the connection."""
-
-    def __init__(self, bound: int) -> None:
-        self._bound = bound
-        self._chunks: list[bytes] = []
-        self.whole: Deferred[bytes] = Deferred(lambda whole: self._close())
-
-    def dataReceived(self, data: bytes) -> None:
-        self._bound -= len(data)
-        if self._bound >= 0:
-            self._chunks.append(data)
-        elif not self.whole.called:
-            self._close()
-            self.whole.errback(_TooLong())
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.whole.called:
-            return
-        # A body without a declared end is taken as it is: its JSON tells.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.whole.callback(b"".join(self._chunks))
-        else:
-            self.whole.errback(reason)
-
-    def _close(self) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-
-async def _whole(response: IResponse, bound: int) -> bytes:
-    # Not treq's collect: a wait for it that ends early leaves the connection open.
-    body = _Body(bound)
-    response.deliverBody(body)
-    return await body.whole
-
-
-def _timed_out(result: object, limit: float) -> NoReturn:
-    # A cancelled request ends with whatever error its connection then had.
-    raise TimeoutError(limit)
 
 
 def _bearer(access: ForgeToken) -> dict[str, str]:

@@ -4,6 +4,7 @@ The authorization request: taken apart, judged, answered.
 Two judgements, because they are answered in two ways (RFC 6749 §4.1.2.1):
 while it is not certain where to redirect to, a refusal is shown on a page of
 ours, or we were an open redirector; from then on it goes back to the client.
+`judge_unmet` is as much of both as needs no client.
 """
 
 from __future__ import annotations
@@ -156,11 +157,32 @@ def judge_redirect(params: Params, client: Client | None) -> str | OAuthRefusal:
     return presented
 
 
+def judge_unmet(params: Params, endpoints: Endpoints) -> OAuthRefusal | None:
+    """
+    What is wrong with a request whichever client it is from, None if nothing is.
+
+    For a client that has to be fetched first: nobody is asked about a request that could not be
+    answered anyway.  A refusal from here is shown, never redirected.
+    """
+    if len(params.get("state", "")) > limits.CLIENT_STATE:
+        return STATE_TOO_LONG
+    presented = params.get("redirect_uri")
+    if presented is None:
+        return REDIRECT_MISSING.saying(
+            "The address has no redirect_uri. Start again from your assistant."
+        )
+    judged = redirects.judge(presented)
+    if isinstance(judged, OAuthRefusal):
+        return REDIRECT_MISMATCH.saying(f"The redirect_uri is refused. {judged.description}")
+    asked = judge_request(params, judged, endpoints)
+    return asked if isinstance(asked, OAuthRefusal) else None
+
+
 def judge_request(
-    params: Params, client: Client, redirect_uri: str, endpoints: Endpoints
+    params: Params, redirect_uri: str, endpoints: Endpoints
 ) -> AuthorizationRequest | OAuthRefusal:
     """
-    The request of a client whose `redirect_uri` was judged.
+    The request of the client that it names, whose `redirect_uri` was judged.
 
     A refusal from here goes back to the client by `error_url`.
     """
@@ -189,7 +211,7 @@ def judge_request(
     if isinstance(resource, OAuthRefusal):
         return resource
     return AuthorizationRequest(
-        client_id=client.client_id,
+        client_id=params["client_id"],
         redirect_uri=redirect_uri,
         state=params.get("state"),
         challenge=challenge,

@@ -50,6 +50,9 @@ def authorization_server(endpoints: Endpoints) -> dict[str, object]:
         "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
         # Clients ask for offline_access only if it stands here.
         "scopes_supported": [*str(BOTH).split(), OFFLINE],
+        # draft-ietf-oauth-client-id-metadata-document §5.  Claude names itself by a URL only where
+        # this is true and "none" stands among the methods above; else it registers.
+        "client_id_metadata_document_supported": True,
         # RFC 9207 §3.
         "authorization_response_iss_parameter_supported": True,
     }

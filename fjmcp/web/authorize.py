@@ -10,14 +10,21 @@ The way of a browser: authorize, consent, callback.
 
 from __future__ import annotations
 
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.logger import Logger
 from twisted.web.http import Request
 
 from fjmcp.broker.registrar import Registrar
 from fjmcp.broker.signins import Explained, FromForge, SignIns
 from fjmcp.meter import SILENT, Meter
-from fjmcp.oauth.authorization import Params, error_url, judge_redirect, judge_request
+from fjmcp.oauth.authorization import (
+    Params,
+    error_url,
+    judge_redirect,
+    judge_request,
+    judge_unmet,
+)
+from fjmcp.oauth.clients import Client
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Kind, TokenText, mint
 from fjmcp.refusals import CONSENT_UNCLEAR, SIGN_IN_FORGED, SIGN_IN_UNKNOWN, OAuthRefusal
@@ -69,15 +76,14 @@ class Authorize:
     async def authorize(self, request: Request, params: Params) -> bytes | OAuthRefusal:
         """A client's authorization request (RFC 6749 §4.1.1)."""
         client_id = params.get("client_id")
-        client = None if client_id is None else await self._registrar.find(client_id)
-        not_taken = None if client is None else self._registrar.clientele.judge(client)
-        if not_taken is not None:
-            return evolve(not_taken, status=403)
+        client = None if client_id is None else await self._met(client_id, params)
+        if isinstance(client, OAuthRefusal):
+            return client
         redirect_uri = judge_redirect(params, client)
         if isinstance(redirect_uri, OAuthRefusal):
             return redirect_uri
         assert client is not None
-        asked = judge_request(params, client, redirect_uri, self._endpoints)
+        asked = judge_request(params, redirect_uri, self._endpoints)
         if isinstance(asked, OAuthRefusal):
             self.log.info("authorization refused", reason=asked.reason, client=client_id)
             self._meter.refused(asked.reason)
@@ -91,6 +97,9 @@ class Authorize:
         signin = await self._signins.begin(asked, browser)
         self._cookies.set_browser(request, browser)
         return await pages.consent(client, redirect_uri, self._forge_host, signin)
+
+    async def _met(self, client_id: str, params: Params) -> Client | OAuthRefusal | None:
+        return await self._registrar.meet(client_id, lambda: judge_unmet(params, self._endpoints))
 
     async def consent(self, request: Request, form: Params) -> bytes | OAuthRefusal:
         """The person's word about it."""

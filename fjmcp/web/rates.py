@@ -1,10 +1,6 @@
 """
 How often one may knock at the doors that stand open to everybody.
 
-The rule is GCRA, the leaky bucket without a bucket: all that is remembered of
-somebody is one moment.  The memory is bounded; who is forgotten has a fresh
-allowance, which he would have had anyway if he was silent.
-
 A request is counted under several names (its address block, its client, its
 grant, everybody) and refused if one of them has used up its share.  A refused
 request counts under none of them, so that a flood out of one network takes
@@ -15,7 +11,6 @@ no code, refresh token or sign-in is used up by a 429.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, TypeVar
@@ -35,61 +30,11 @@ from fjmcp.refusals import (
     TOO_MANY_OF_GRANT,
     OAuthRefusal,
 )
+from fjmcp.tally import Rate, Tally
 from fjmcp.web.addresses import Addresses, block, hosted_by
 from fjmcp.web.channel import SiteRequest
 
 T = TypeVar("T")
-
-
-@frozen
-class Rate:
-    """So many at once, and one more every so many seconds."""
-
-    at_once: int
-    every: float
-
-    @classmethod
-    def of(cls, numbers: tuple[int, float]) -> Rate:
-        """From a pair in `fjmcp.limits`."""
-        return cls(*numbers)
-
-
-def step(free_at: float, rate: Rate, now: float) -> tuple[float, float]:
-    """
-    One request at `now`: the state after it, and how long it has to wait.
-
-    `free_at` is the moment at which the whole allowance will be there again;
-    any moment of the past for somebody who is not known.  A request that has
-    to wait changes nothing.
-    """
-    # A clock that was set back must not lock anybody out for longer than the rule does.
-    ahead = min(max(free_at - now, 0.0), rate.at_once * rate.every)
-    wait = ahead - (rate.at_once - 1) * rate.every
-    if wait > 0:
-        return now + ahead, wait
-    return now + ahead + rate.every, 0.0
-
-
-@define(eq=False)
-class Tally:
-    """What is remembered of those who knocked, at most so many."""
-
-    _most: int
-    _free_at: OrderedDict[str, float] = field(factory=OrderedDict, init=False, repr=False)
-
-    def wait(self, name: str, rate: Rate, now: float) -> float:
-        """How long somebody would have to wait; nothing is counted."""
-        return step(self._free_at.get(name, -math.inf), rate, now)[1]
-
-    def count(self, name: str, rate: Rate, now: float) -> None:
-        """Count a request."""
-        self._free_at[name] = step(self._free_at.get(name, -math.inf), rate, now)[0]
-        self._free_at.move_to_end(name)
-        if len(self._free_at) > self._most:
-            self._free_at.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._free_at)
 
 
 class Door(Enum):

@@ -10,16 +10,19 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
+from fjmcp.broker.documents import Documents
 from fjmcp.broker.endings import Endings
 from fjmcp.broker.registrar import Registered, Registrar
+from fjmcp.fetch.documents import Fetcher
 from fjmcp.oauth.clientele import Clientele
 from fjmcp.oauth.clients import Client, Presented, Source, authenticate
 from fjmcp.oauth.metadata import AUTH_METHODS, BASIC, NONE, POST, ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
-from fjmcp.refusals import GRANT_ENDED, MANAGEMENT_TOKEN, McpRefusal
+from fjmcp.refusals import GRANT_ENDED, MANAGEMENT_TOKEN, McpRefusal, OAuthRefusal
 from fjmcp.store.queries import clients, grants
 from fjmcp.store.transactions import Cursor, StoreDown
-from fjmcp.testing import memory_store
+from fjmcp.tasks import Tasks
+from fjmcp.testing import Publishers, memory_store
 
 T = TypeVar("T")
 
@@ -63,7 +66,10 @@ class RegistrarCase(SynchronousTestCase):
         self.endings = Endings(self.store, Callers(self.store, self.clock), self.clock)
         self.runs = Runs()
         self.endings.also_end(self.runs)
-        self.registrar = Registrar(self.store, self.endings, self.clock)
+        # No host of a document can be reached.
+        fetch = Fetcher(Publishers().errand, self.clock).fetch
+        self.documents = Documents(self.store, fetch, Tasks(), self.clock, self.clock)
+        self.registrar = Registrar(self.store, self.endings, self.clock, documents=self.documents)
 
     def got(self, work: Coroutine[Any, Any, T]) -> T:
         return self.successResultOf(Deferred.fromCoroutine(work))
@@ -127,9 +133,46 @@ class RegistrarTests(RegistrarCase):
     def test_configured(self) -> None:
         """A client of the configuration is found without the store."""
         mine = Client("mine", (), metadata(), 0.0, Source.CONFIGURED)
-        registrar = Registrar(self.store, self.endings, self.clock, configured={"mine": mine})
+        registrar = Registrar(
+            self.store,
+            self.endings,
+            self.clock,
+            documents=self.documents,
+            configured={"mine": mine},
+        )
         self.store.fail_all()
         self.assertEqual(self.got(registrar.find("mine")), mine)
+
+    def test_url(self) -> None:
+        """An id that is a URL is a document's, whatever stands among the registrations, and is
+        fetched only where it is met."""
+        url = "https://vscode.dev/oauth/client-metadata.json"
+        there = Client(url, (), metadata(), 0.0)
+        self.got(self.store.write(clients.add, there))
+        found = self.got(self.registrar.find(url))
+        self.assertIs(found and found.source, Source.DOCUMENT)
+        self.assertEqual(self.got(self.registrar.meet(url, lambda: None)), found)
+        other = url.replace("vscode", "other")
+        self.assertIsNone(self.got(self.registrar.find(other)))
+        self.assertIsNone(self.got(self.registrar.find(url.upper())))
+        for each in (other, url.upper()):
+            met = self.got(self.registrar.meet(each, lambda: None))
+            self.assertIsInstance(met, OAuthRefusal)
+
+    def test_met(self) -> None:
+        """An id that is no URL is met as it is found."""
+        made = self.register()
+        for client_id, expected in ((made.client.client_id, made.client), ("fj-0", None)):
+            self.assertEqual(self.got(self.registrar.meet(client_id, self.fail)), expected)
+
+    def test_met_and_not_taken(self) -> None:
+        """What is not taken is refused where it is met: 403, and no document is fetched for it."""
+        made = self.register()
+        self.registrar.clientele = Clientele.parse("chatgpt.com")
+        for client_id in (made.client.client_id, "https://vscode.dev/oauth/client-metadata.json"):
+            met = self.got(self.registrar.meet(client_id, self.fail))
+            assert isinstance(met, OAuthRefusal)
+            self.assertEqual((met.reason, met.status), ("client-not-taken", 403))
 
     def test_store_down(self) -> None:
         """Without the store nobody is registered, found, read or taken back, and the caller hears

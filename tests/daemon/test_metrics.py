@@ -74,6 +74,14 @@ class MetricsTests(SynchronousTestCase):
         self.metrics.call_ended("ping", "result", -3600.0)
         self.assertEqual(samples(self.metrics)["fjmcp_call_seconds_sum", "ping"], 0)
 
+    def test_documents(self) -> None:
+        """Fetches of documents are counted by what came of them."""
+        for outcome in ("fetched", "timeout", "fetched"):
+            self.metrics.document(outcome)
+        found = samples(self.metrics)
+        self.assertEqual(found["fjmcp_document_fetches_total", "fetched"], 2)
+        self.assertEqual(found["fjmcp_document_fetches_total", "timeout"], 1)
+
     def test_census(self) -> None:
         """Sessions, children by state and calls in flight are counted at each scrape."""
         children = [(Phase.OPEN, 3), (Phase.OPEN, 1), (Phase.STARTING, 0)]

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits, refusals
+from fjmcp.oauth import redirects
 from fjmcp.oauth.authorization import (
     AuthorizationRequest,
     Params,
     error_url,
     judge_redirect,
     judge_request,
+    judge_unmet,
     once,
     plain_text,
     success_url,
@@ -141,13 +143,58 @@ class Redirecting(SynchronousTestCase):
         self.assertTrue(isinstance(answer, OAuthRefusal) or answer == REDIRECT)
 
 
+class Unmet(SynchronousTestCase):
+    """What can be said of a request before its client is known."""
+
+    def test_good(self) -> None:
+        """Nothing is wrong with what a client that is known would be let through with."""
+        for changes in ({}, {"state": None}, {"scope": None}, {"resource": None}):
+            self.assertIsNone(judge_unmet(params(**changes), HOME), changes)
+        for uri in ("http://127.0.0.1:51234/cb", "cursor://anysphere.cursor-mcp/oauth/callback"):
+            self.assertIsNone(judge_unmet(params(redirect_uri=uri), HOME))
+
+    def test_refused(self) -> None:
+        """Whatever would be wrong with it for any client is wrong with it now."""
+        for changes, refusal in (
+            ({"state": "x" * (limits.CLIENT_STATE + 1)}, refusals.STATE_TOO_LONG),
+            ({"redirect_uri": None}, refusals.REDIRECT_MISSING),
+            ({"redirect_uri": "http://evil.example/"}, refusals.REDIRECT_MISMATCH),
+            ({"redirect_uri": "javascript:alert(1)"}, refusals.REDIRECT_MISMATCH),
+            ({"request": "eyJ"}, refusals.REQUEST_OBJECT),
+            ({"request_uri": "https://evil.example/"}, refusals.REQUEST_URI),
+            ({"response_type": None}, refusals.RESPONSE_TYPE_MISSING),
+            ({"response_type": "token"}, refusals.RESPONSE_TYPE),
+            ({"response_mode": "fragment"}, refusals.RESPONSE_MODE),
+            ({"code_challenge": None}, refusals.PKCE_MISSING),
+            ({"code_challenge_method": "plain"}, refusals.PKCE_METHOD),
+            ({"code_challenge": "x"}, refusals.PKCE_CHALLENGE),
+            ({"resource": "https://other.example/"}, refusals.RESOURCE_FOREIGN),
+        ):
+            found = judge_unmet(params(**changes), HOME)
+            self.assertEqual(found and found.reason, refusal.reason, changes)
+
+    @given(st.dictionaries(st.sampled_from([*GOOD, "request"]), texts, max_size=3))
+    def test_never_more(self, changes: dict[str, str]) -> None:
+        """It refuses nothing that would be let through for some client with that redirect URI."""
+        asked = params(**changes | {"client_id": "c1"})
+        known = client(asked.get("redirect_uri", ""))
+        if judge_unmet(asked, HOME) is not None and "redirect_uri" in asked:
+            judged = judge_redirect(asked, known)
+            wrong = isinstance(judged, OAuthRefusal) or isinstance(
+                redirects.judge(judged), OAuthRefusal
+            )
+            self.assertTrue(
+                wrong or isinstance(judge_request(asked, str(judged), HOME), OAuthRefusal)
+            )
+
+
 class Requesting(SynchronousTestCase):
     """The rest of the request."""
 
     def test_good(self) -> None:
         """A request as clients send it is kept with all that the token request needs."""
         self.assertEqual(
-            judge_request(params(), client(), REDIRECT, HOME),
+            judge_request(params(), REDIRECT, HOME),
             AuthorizationRequest(
                 client_id="c1",
                 redirect_uri=REDIRECT,
@@ -161,7 +208,7 @@ class Requesting(SynchronousTestCase):
     def test_smallest(self) -> None:
         """Without state, scope and resource the request is for both words and our endpoint."""
         asked = params(state=None, scope=None, resource=None, response_mode="query", prompt="x")
-        request = judge_request(asked, client(), REDIRECT, HOME)
+        request = judge_request(asked, REDIRECT, HOME)
         assert isinstance(request, AuthorizationRequest)
         self.assertIsNone(request.state)
         self.assertEqual(request.scopes, "forge:read forge:write")
@@ -201,7 +248,7 @@ class Requesting(SynchronousTestCase):
             ({"resource": "https://other.example/"}, refusals.RESOURCE_FOREIGN, "invalid_target"),
         ]
         for changes, refusal, error in cases:
-            answer = judge_request(params(**changes), client(), REDIRECT, HOME)
+            answer = judge_request(params(**changes), REDIRECT, HOME)
             self.assertEqual(answer, refusal, changes)
             self.assertEqual(refusal.error, error)
 
@@ -213,7 +260,7 @@ class Requesting(SynchronousTestCase):
     )
     def test_any_text(self, changes: dict[str, str]) -> None:
         """Any parameters are judged; what is taken survives the store and has an S256 challenge."""
-        request = judge_request(params(**changes), client(), REDIRECT, HOME)
+        request = judge_request(params(**changes), REDIRECT, HOME)
         if isinstance(request, AuthorizationRequest):
             self.assertEqual(AuthorizationRequest.from_json(request.to_json()), request)
             self.assertRegex(request.challenge, r"\A[A-Za-z0-9._~-]{43,128}\Z")

@@ -97,6 +97,7 @@ class Documents(SynchronousTestCase):
                     "client_secret_basic",
                 ],
                 "scopes_supported": ["forge:read", "forge:write", "offline_access"],
+                "client_id_metadata_document_supported": True,
                 "authorization_response_iss_parameter_supported": True,
             },
         )

@@ -31,6 +31,7 @@ from fjmcp.store.transactions import (
 )
 from fjmcp.store.vault import Ring
 from tests.store.contract import SharedContract, StoreContract, add, grants
+from tests.store.documents_contract import DocumentsContract
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
 from tests.store.sealed_contract import SealedContract
 from tests.store.tokens_contract import PersonalTokensContract
@@ -105,6 +106,10 @@ class SqliteGrantsTests(SqliteTestCase, GrantsContract, SignInsContract, IssuerC
 
 class SqlitePersonalTokensTests(SqliteTestCase, PersonalTokensContract):
     """The contract of personal tokens, on a file."""
+
+
+class SqliteDocumentsTests(SqliteTestCase, DocumentsContract):
+    """The contract of metadata documents, on a file."""
 
 
 class SqliteSealedTests(SqliteTestCase, SealedContract):

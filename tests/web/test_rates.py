@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 
 from attrs import define
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,79 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.testing import App, Visit, Visitor, WholeBroker, now, walk
 from fjmcp.web.addresses import Proxies
-from fjmcp.web.rates import Door, Rate, Tally, step
+from fjmcp.web.rates import Door
 
-RATE = Rate(5, 10.0)
 FLOODER = "203.0.113.66"
 NEIGHBOUR = "203.0.113.67"
 HONEST = "198.51.100.7"
 HOSTED = "160.79.104.9"
-
-rates = st.builds(Rate, st.integers(1, 50), st.floats(0.01, 100))
-gaps = st.lists(st.floats(0, 50), max_size=60)
-
-
-class StepTests(SynchronousTestCase):
-    def test_example(self) -> None:
-        """Five at once, then one every ten seconds, and the wait to the moment."""
-        free_at = -math.inf
-        for _ in range(5):
-            free_at, wait = step(free_at, RATE, 100.0)
-            self.assertEqual(wait, 0)
-        self.assertEqual(step(free_at, RATE, 100.0), (free_at, 10.0))
-        self.assertEqual(step(free_at, RATE, 104.0), (free_at, 6.0))
-        free_at, wait = step(free_at, RATE, 110.0)
-        self.assertEqual(wait, 0)
-        self.assertEqual(step(free_at, RATE, 110.0)[1], 10.0)
-
-    @given(rates, gaps)
-    def test_bound(self, rate: Rate, gaps: list[float]) -> None:
-        """However one knocks, no more come in than the burst and what its time has earned."""
-        moment, free_at, entered = 1000.0, -math.inf, 0
-        for gap in gaps:
-            moment += gap
-            free_at, wait = step(free_at, rate, moment)
-            entered += wait == 0
-        self.assertLessEqual(entered, rate.at_once + (moment - 1000.0) / rate.every + 1e-6)
-
-    @given(rates, gaps)
-    def test_wait(self, rate: Rate, gaps: list[float]) -> None:
-        """Who is told to wait gets in after that wait, and is never told to wait for longer
-        than one place takes."""
-        moment, free_at = 1000.0, -math.inf
-        for gap in gaps:
-            moment += gap
-            free_at, wait = step(free_at, rate, moment)
-            self.assertLessEqual(wait, rate.every * 1.001)
-            if wait > 0:
-                self.assertEqual(step(free_at, rate, moment + wait + 1e-6)[1], 0)
-
-    @given(rates, st.floats(0, 1e9))
-    def test_clock_set_back(self, rate: Rate, back: float) -> None:
-        """A clock that is set back locks nobody out for longer than the rule does."""
-        free_at = -math.inf
-        for _ in range(rate.at_once):
-            free_at, _ = step(free_at, rate, 2e9)
-        self.assertLessEqual(step(free_at, rate, 2e9 - back)[1], rate.every * 1.001)
-
-
-class MeterTests(SynchronousTestCase):
-    def test_bounded(self) -> None:
-        """However many come, so many are remembered, and the last ones are."""
-        tally = Tally(100)
-        for number in range(1000):
-            tally.count(f"sender {number}", Rate(1, 10.0), 0.0)
-        self.assertEqual(len(tally), 100)
-        self.assertEqual(tally.wait("sender 0", Rate(1, 10.0), 0.0), 0.0)
-        self.assertEqual(tally.wait("sender 999", Rate(1, 10.0), 0.0), 10.0)
-
-    def test_busy_stay(self) -> None:
-        """Who goes on knocking is not forgotten for others who knock once."""
-        tally = Tally(10)
-        for number in range(100):
-            tally.count("flooder", RATE, 0.0)
-            tally.count(f"passer-by {number}", RATE, 0.0)
-        self.assertGreater(tally.wait("flooder", RATE, 0.0), 0)
 
 
 class NumberTests(SynchronousTestCase):

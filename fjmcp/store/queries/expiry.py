@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from fjmcp import limits
-from fjmcp.store.queries import grants
+from fjmcp.store.queries import documents, grants
 from fjmcp.store.transactions import Cursor
 
 
 def sweep(cursor: Cursor, now: float) -> None:
     """
-    Drop tokens, codes and sign-ins that have expired, and what ended grants left.
+    Drop tokens, codes and sign-ins that have expired, what ended grants left, and documents
+    that nobody used.
 
     A grant that has expired is not ended here: what runs for it must end with
     it (`fjmcp.broker.endings`).
@@ -26,3 +27,4 @@ def sweep(cursor: Cursor, now: float) -> None:
         before,
     )
     cursor.execute("DELETE FROM grants WHERE ended_at <= ?", before)
+    documents.drop_unused(cursor, now - limits.CLIENT_UNUSED)

@@ -1,0 +1,65 @@
+"""
+How often somebody may do something, and who did it lately.
+
+The rule is GCRA, the leaky bucket without a bucket: all that is remembered of
+somebody is one moment.  The memory is bounded; who is forgotten has a fresh
+allowance, which he would have had anyway if he was silent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+from attrs import define, field, frozen
+
+
+@frozen
+class Rate:
+    """So many at once, and one more every so many seconds."""
+
+    at_once: int
+    every: float
+
+    @classmethod
+    def of(cls, numbers: tuple[int, float]) -> Rate:
+        """From a pair in `fjmcp.limits`."""
+        return cls(*numbers)
+
+
+def step(free_at: float, rate: Rate, now: float) -> tuple[float, float]:
+    """
+    One request at `now`: the state after it, and how long it has to wait.
+
+    `free_at` is the moment at which the whole allowance will be there again;
+    any moment of the past for somebody who is not known.  A request that has
+    to wait changes nothing.
+    """
+    # A clock that was set back must not lock anybody out for longer than the rule does.
+    ahead = min(max(free_at - now, 0.0), rate.at_once * rate.every)
+    wait = ahead - (rate.at_once - 1) * rate.every
+    if wait > 0:
+        return now + ahead, wait
+    return now + ahead + rate.every, 0.0
+
+
+@define(eq=False)
+class Tally:
+    """What is remembered of those who knocked, at most so many."""
+
+    _most: int
+    _free_at: OrderedDict[str, float] = field(factory=OrderedDict, init=False, repr=False)
+
+    def wait(self, name: str, rate: Rate, now: float) -> float:
+        """How long somebody would have to wait; nothing is counted."""
+        return step(self._free_at.get(name, -math.inf), rate, now)[1]
+
+    def count(self, name: str, rate: Rate, now: float) -> None:
+        """Count a request."""
+        self._free_at[name] = step(self._free_at.get(name, -math.inf), rate, now)[0]
+        self._free_at.move_to_end(name)
+        if len(self._free_at) > self._most:
+            self._free_at.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._free_at)

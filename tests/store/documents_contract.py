@@ -1,0 +1,108 @@
+"""
+What the rows of metadata documents promise on every engine.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from fjmcp import limits
+from fjmcp.oauth.metadata import ClientMetadata
+from fjmcp.store.queries import documents, expiry, grants, signins
+from fjmcp.store.queries.documents import Document
+from fjmcp.store.transactions import Cursor, Store
+from tests.store.contract import _Contract, promise
+from tests.store.grants_contract import AT, REQUEST, secret
+
+
+def document(name: str, at: float = AT) -> Document:
+    """A document of that name, fetched at that time."""
+    metadata = ClientMetadata((f"https://{name}/callback",), client_name=f"{name} ä'\"")
+    return Document(f"https://{name}/metadata", metadata, at, at + 600)
+
+
+async def left(store: Store) -> list[str]:
+    """The hosts of the documents that are there."""
+    rows = await store.read(
+        lambda cursor: cursor.many("SELECT client_id FROM documents ORDER BY client_id")
+    )
+    return [url.split("/")[2] for (url,) in rows]
+
+
+class DocumentsContract(_Contract):
+    """Documents."""
+
+    @promise
+    async def test_kept(self) -> None:
+        """A document comes back as it went, and a later one takes its place."""
+        store, first = self.open_store(), document("a")
+        await store.write(documents.keep, first)
+        self.assertEqual(await store.read(documents.find, first.client_id), first)
+        later = Document(first.client_id, document("b").metadata, AT + 5, AT + 7)
+        await store.write(documents.keep, later)
+        self.assertEqual(await store.read(documents.find, first.client_id), later)
+        self.assertIsNone(await store.read(documents.find, "https://a/metadata/"))
+        self.assertEqual(await left(store), ["a"])
+
+    @promise
+    async def test_room(self) -> None:
+        """Past the bound the oldest that nobody used go, a tenth of it at a time."""
+        store = self.open_store()
+
+        def fill(cursor: Cursor) -> None:
+            for number in range(30):
+                documents.keep(cursor, document(f"{number:02}", AT + number))
+
+        await store.write(fill)
+        self.assertEqual(await store.write(documents.make_room, 30), 0)
+        self.assertEqual(await store.write(documents.make_room, 20), 12)
+        self.assertEqual(await left(store), [f"{number:02}" for number in range(12, 30)])
+        # Fetched again, it is the youngest.
+        await store.write(documents.keep, document("12", AT + 40))
+        self.assertEqual(await store.write(documents.make_room, 17), 2)
+        self.assertEqual((await left(store))[:3], ["12", "15", "16"])
+
+    @promise
+    async def test_used_stay(self) -> None:
+        """A document with which somebody connected, or is about to, stays for ever."""
+        store = self.open_store()
+        used, asked, waits, unused = (document(name) for name in ("a", "b", "c", "d"))
+
+        def fill(cursor: Cursor) -> None:
+            for each in (used, asked, waits, unused):
+                documents.keep(cursor, each)
+            documents.use(cursor, used.client_id, AT)
+            documents.use(cursor, "https://nobody/metadata", AT)
+            request = evolve(REQUEST, client_id=asked.client_id)
+            signins.begin(cursor, secret(), secret(), request, AT)
+            request = evolve(REQUEST, client_id=waits.client_id)
+            grants.add_code(cursor, secret(), 7, request, AT)
+            # Fetched again, it is no less used.
+            documents.keep(cursor, used)
+
+        await store.write(fill)
+        self.assertEqual(await store.write(documents.make_room, 0), 1)
+        self.assertEqual(await left(store), ["a", "b", "c"])
+
+    @promise
+    async def test_swept(self) -> None:
+        """The sweep drops what nobody used for a day, once its sign-in is over."""
+        store = self.open_store()
+        used, asked, unused, young = (document(name) for name in ("a", "b", "c", "d"))
+        late = AT + limits.CLIENT_UNUSED
+
+        def fill(cursor: Cursor) -> None:
+            for each in (used, asked, unused):
+                documents.keep(cursor, each)
+            documents.keep(cursor, evolve(young, fetched_at=AT + 1))
+            documents.use(cursor, used.client_id, AT)
+            request = evolve(REQUEST, client_id=asked.client_id)
+            signins.begin(cursor, secret(), secret(), request, late - 1)
+
+        await store.write(fill)
+        await store.write(expiry.sweep, late - 1)
+        self.assertEqual(await left(store), ["a", "b", "c", "d"])
+        await store.write(expiry.sweep, late)
+        self.assertEqual(await left(store), ["a", "b", "d"])
+        await store.write(expiry.sweep, late + limits.SIGN_IN)
+        self.assertEqual(await left(store), ["a"])
