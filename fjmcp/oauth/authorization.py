@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from fjmcp import limits
 from fjmcp.oauth import redirects, resources
@@ -32,6 +32,8 @@ from fjmcp.refusals import (
     PKCE_CHALLENGE,
     PKCE_METHOD,
     PKCE_MISSING,
+    PROMPT_NONE,
+    PROMPT_UNCLEAR,
     REDIRECT_MISMATCH,
     REDIRECT_MISSING,
     REQUEST_OBJECT,
@@ -48,6 +50,9 @@ REPEATABLE: Final = frozenset({"resource"})
 
 # RFC 7636 §4.1, §4.2: 43*128unreserved, for verifier and challenge alike.
 _PKCE: Final = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
+
+_ASKING: Final = frozenset({"consent", "login", "select_account"})
+"""Words of `prompt` by which a client wants its person asked."""
 
 
 # --- parameters -----------------------------------------------------------------
@@ -110,6 +115,9 @@ class AuthorizationRequest:
     """What is asked, in our words and their canonical order."""
     resource: str
     """Canonical."""
+    fingerprint: str = ""
+    """Of the client's metadata as it was when the person was asked, in hex; empty where an older
+    version of this server wrote the row."""
 
     def to_json(self) -> str:
         """For the store; `from_json` reads it back."""
@@ -126,6 +134,7 @@ class AuthorizationRequest:
             challenge=stored["challenge"],
             scopes=stored["scopes"],
             resource=stored["resource"],
+            fingerprint=stored.get("fingerprint", ""),
         )
 
 
@@ -188,14 +197,39 @@ def judge_request(
     resource = resources.canonical(params.all("resource"), endpoints)
     if isinstance(resource, OAuthRefusal):
         return resource
+    prompt = set(params.get("prompt", "").split())
+    if "none" in prompt:
+        # OpenID Connect Core §3.1.2.1: "If this parameter contains none with any other value, an
+        # error is returned."  §3.1.2.6: interaction_required, since the person signs in at
+        # Forgejo, and nobody can keep its page from showing.
+        return PROMPT_NONE if prompt == {"none"} else PROMPT_UNCLEAR
+    return evolve(intended(params, client, redirect_uri, endpoints), challenge=challenge)
+
+
+def intended(
+    params: Params, client: Client, redirect_uri: str, endpoints: Endpoints
+) -> AuthorizationRequest:
+    """
+    What a request asks a person for, whatever else may be wrong with it; without its challenge.
+
+    A remembered consent that covers it covers the redirect URI, too.
+    """
     return AuthorizationRequest(
         client_id=client.client_id,
         redirect_uri=redirect_uri,
         state=params.get("state"),
-        challenge=challenge,
+        challenge="",
         scopes=str(Scopes.parse(params.get("scope"))),
-        resource=resource,
+        # There is one resource here; a request that names another is refused.
+        resource=endpoints.resource,
+        fingerprint=client.metadata.fingerprint.value.hex(),
     )
+
+
+def wants_page(params: Params) -> bool:
+    """Whether the client wants its person asked, whatever was remembered; words that we do not
+    know say nothing (OpenID Connect Core §3.1.2.1)."""
+    return not _ASKING.isdisjoint(params.get("prompt", "").split())
 
 
 def verifier_matches(challenge: str, verifier: str) -> bool:
