@@ -91,6 +91,22 @@ CLIENT_STATE: Final = 2048
 SIGN_IN: Final = 10 * 60.0
 """From the consent page to Forgejo's callback: time to find a password."""
 
+KNOWN_BROWSER: Final = 30 * 86400.0
+"""How long a browser is known as the account that last signed in there: the life
+of its cookie (design D13)."""
+
+CONSENT_KEPT: Final = 30 * 86400.0
+"""How long a person who allowed something is not asked the same again in a
+browser that is known (design D13)."""
+
+BROWSERS_PER_ACCOUNT: Final = 50
+"""Browsers known as one account; the one whose time ends first makes room.  A
+private window is a new one each time."""
+
+CONSENTS_PER_ACCOUNT: Final = 200
+"""Remembered consents of one account; the one that ends first makes room.
+claude.ai registers anew for each connection, and each is a consent of its own."""
+
 CODE: Final = 60.0
 """Life of an authorization code (RFC 6749 §4.1.2 allows ten minutes; the
 client redeems it in the same second)."""

@@ -17,6 +17,7 @@ class OAuth(Enum):
     REGISTERED = "registered"
     CONSENTED = "consent-given"
     DENIED = "consent-refused"
+    REMEMBERED = "consent-remembered"
     SIGNED_IN = "signed-in"
     REDEEMED = "code-redeemed"
     REFRESHED = "refreshed"

@@ -502,6 +502,15 @@ RESOURCE_FOREIGN: Final = OAuthRefusal(
     "invalid_target",
     "The resource is not this server. Send the URL that its protected-resource metadata names.",
 )
+PROMPT_NONE: Final = OAuthRefusal(
+    "prompt-none",
+    "interaction_required",
+    "prompt=none cannot be had here: the person signs in at Forgejo, whose page may have to be"
+    " shown. Leave prompt out.",
+)
+PROMPT_UNCLEAR: Final = OAuthRefusal(
+    "prompt-unclear", "invalid_request", "prompt=none stands alone. Send no other word beside it."
+)
 
 # --- OAuth: codes and refresh tokens (RFC 6749 §5.2) ----------------------------------------
 
@@ -579,8 +588,14 @@ SIGN_IN_FORGED: Final = OAuthRefusal(
     "This sign-in was begun in another browser, or cookies are off. If you did not begin it"
     " yourself, close this page. Else allow cookies, go back to the application and connect again.",
 )
+CONSENT_WITHDRAWN: Final = OAuthRefusal(
+    "consent-withdrawn",
+    "access_denied",
+    "The consent that was remembered for this application was withdrawn, or ran out, while the"
+    " person signed in. Connect again.",
+)
 CONSENT_UNCLEAR: Final = OAuthRefusal(
-    "consent-unclear", "invalid_request", "Choose to allow or to refuse on the page before this."
+    "consent-unclear", "invalid_request", "Press one of the buttons on the page before this."
 )
 UPSTREAM_FAILED: Final = OAuthRefusal(
     "upstream-failed",

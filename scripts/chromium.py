@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 SECONDS = 30.0
 
@@ -49,6 +49,8 @@ class Walk:
         self.page = page
         self.plan = plan
         self.seen: dict[str, Any] = {"console": [], "elsewhere": [], "pages": {}, "end": ""}
+        self.end = ""
+        self.sent_to_end = False
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.seen["console"].append(f"error: {error}"))
         page.on("request", lambda request: self._request(request.url))
@@ -59,11 +61,19 @@ class Walk:
             ours = where.startswith(f"{self.plan['public_url']}/")
             if where.endswith("/favicon.ico") and not ours:
                 return  # the stand-in has no picture, nor has the client's own page
+            if self._is_hosted(where):
+                return  # that client is nowhere
             self.seen["console"].append(f"{message.type}: {message.text} ({where})")
 
     def _request(self, url: str) -> None:
-        if urlsplit(url).hostname not in ("127.0.0.1", "localhost"):
+        if self.end and url.startswith(self.end):
+            self.sent_to_end = True
+        if urlsplit(url).hostname not in ("127.0.0.1", "localhost") and not self._is_hosted(url):
             self.seen["elsewhere"].append(url)
+
+    def _is_hosted(self, url: str) -> bool:
+        hosted = self.plan.get("hosted")
+        return hosted is not None and url.startswith(_end_of(hosted))
 
     def picture(self, name: str) -> None:
         """Keep how the page looks, and its measures."""
@@ -74,8 +84,7 @@ class Walk:
 
     def go(self, url: str) -> None:
         """From the authorization request to the client's own page."""
-        (end,) = parse_qs(urlsplit(url).query)["redirect_uri"]
-        look = self.plan["look"]
+        end = _end_of(url)
         self.page.goto(url)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
@@ -83,20 +92,63 @@ class Walk:
                 self.page.wait_for_load_state("load")
                 self.seen["end"] = sorted(parse_qs(urlsplit(self.page.url).query))
                 return
-            if self._shown("button[name=decision]"):
-                self.picture(f"consent-{look}.png")
-                word = "allow" if self.plan["allow"] else "deny"
-                self._click(f"button[name=decision][value={word}]")
-            elif self._shown("input[name=password]"):
-                self.page.fill("input[name=user_name]", self.plan["user"])
-                self.page.fill("input[name=password]", self.plan["password"])
-                self._click("button")
-            elif self._shown("button[name=granted][value=true]"):
-                self.seen["forge_consent"] = True
-                self._click("button[name=granted][value=true]")
-            else:
-                self.page.wait_for_timeout(20)
+            self._step(self.plan["user"], self.plan["password"], "consent")
         raise TimeoutError(f"still at {self.page.url.partition('?')[0]}: {self.page.title()}")
+
+    def again(self, url: str) -> None:
+        """Which of our pages this browser is shown later, and when somebody else signs in."""
+        hosted = self.plan.get("hosted")
+        if hosted is None:
+            return
+        self.page.goto(url)
+        met = {"loopback": ["consent"] if self._shown("button[value=allow]") else []}
+        said = self.plan["user"], self.plan["password"]
+        met["hosted"] = self._met(hosted, *said)
+        met["hosted, again"] = self._met(hosted, *said)
+        self.page.context.clear_cookies(name=self.plan["forge_cookie"])
+        met["another"] = self._met(hosted, *self.plan["another"])
+        self.seen["again"] = met
+
+    def _met(self, url: str, user: str, password: str) -> list[str]:
+        """Our pages on the way to a client that is nowhere: being sent there is the end."""
+        met: list[str] = []
+        self.end, self.sent_to_end = _end_of(url), False
+        try:
+            self.page.goto(url)
+        except Error:
+            if not self.sent_to_end:
+                raise
+        until = time.monotonic() + SECONDS
+        while not self.sent_to_end:
+            if time.monotonic() > until:
+                raise TimeoutError(f"still at {self.page.url.partition('?')[0]}")
+            name = self._step(user, password, "hosted")
+            met += [name] if name else []
+        self.end = ""
+        return met
+
+    def _step(self, user: str, password: str, picture: str) -> str:
+        """Do what the page wants; which of ours it was, if it was one."""
+        look = self.plan["look"]
+        if self._shown("button[name=decision][value=continue]"):
+            self.picture(f"another-{look}.png")
+            self._click("button[name=decision][value=continue]")
+            return "another"
+        if self._shown("button[name=decision]"):
+            self.picture(f"{picture}-{look}.png")
+            word = "allow" if self.plan["allow"] else "deny"
+            self._click(f"button[name=decision][value={word}]")
+            return "consent"
+        if self._shown("input[name=password]"):
+            self.page.fill("input[name=user_name]", user)
+            self.page.fill("input[name=password]", password)
+            self._click("button")
+        elif self._shown("button[name=granted][value=true]"):
+            self.seen["forge_consent"] = True
+            self._click("button[name=granted][value=true]")
+        else:
+            self.page.wait_for_timeout(20)
+        return ""
 
     def others(self) -> None:
         """Our pages beside the way: the front page, and a refusal that is explained."""
@@ -112,8 +164,14 @@ class Walk:
         was = self.page.url
         self.page.locator(selector).first.click()
         until = time.monotonic() + SECONDS
-        while self.page.url == was and time.monotonic() < until:
+        while self.page.url == was and not self.sent_to_end and time.monotonic() < until:
             self.page.wait_for_timeout(20)
+
+
+def _end_of(url: str) -> str:
+    """Where the answer to an authorization request goes."""
+    (end,) = parse_qs(urlsplit(url).query)["redirect_uri"]
+    return end
 
 
 def main(plan_path: str, url: str) -> int:
@@ -132,6 +190,7 @@ def main(plan_path: str, url: str) -> int:
         walk = Walk(context.new_page(), plan)
         try:
             walk.go(url)
+            walk.again(url)
             asked = list(walk.seen["console"])
             walk.others()
             # A refusal's status is 400, which Chromium calls an error of loading.

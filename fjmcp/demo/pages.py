@@ -11,13 +11,16 @@ import json
 import os
 import shutil
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from attrs import evolve
 
 from fjmcp.demo import clients, opener, toolbox
 from fjmcp.demo.clients import Place
+from fjmcp.demo.forge.pages import SESSION
 from fjmcp.demo.step import Say, run
 from fjmcp.demo.toolbox import NotInstalled
 from fjmcp.demo.walk import NotAsSaid, expect
@@ -27,9 +30,20 @@ LOOKS: Final = ("desktop-light", "desktop-dark", "phone-light", "phone-dark")
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _APT: Final = "apt-get update && apt-get install --yes --no-install-recommends chromium"
 _SCRIPT: Final = Path(__file__).parents[2] / "scripts" / "chromium.py"
-_PICTURES_SECONDS: Final = 30.0
+_PICTURES_SECONDS: Final = 60.0
 _FINGER: Final = 40.0
 """Pixels of height below which a button is hard to hit on a phone."""
+_HOSTED: Final = "https://client.example/callback"
+"""Where a client on the internet would be; nothing is there, but the browser is sent to it."""
+_ANOTHER: Final = ("bob", "bob-demo-password")
+_MET: Final = {
+    # Any program may listen there, so its person is asked each time.
+    "loopback": ["consent"],
+    "hosted": ["consent"],
+    "hosted, again": [],
+    "another": ["another"],
+}
+"""Which of our pages a browser must be shown after somebody has signed in there."""
 
 
 def chromium(say: Say) -> str:
@@ -69,6 +83,7 @@ def walk(place: Place, look: str, program: str, pictures: Path) -> str:
     seen = _read(seen_path)
     expect(seen["end"] == ["code", "iss", "state"], f"the browser came back with {seen['end']}")
     judge(seen, look)
+    judge_again(seen)
     return f"Chromium {seen['version']}: signed in by clicking, {len(seen['pages'])} pages"
 
 
@@ -108,6 +123,9 @@ def _plan(place: Place, look: str, program: str, pictures: Path, *, allow: bool)
         "public_url": place.servers.public_url,
         "pictures": str(pictures),
         "seen": str(seen),
+        "hosted": _hosted(place.servers.public_url) if allow else None,
+        "another": _ANOTHER,
+        "forge_cookie": SESSION,
     }
     plan.write_text(json.dumps(said))
     browser = folder / "xdg-open"
@@ -116,6 +134,30 @@ def _plan(place: Place, look: str, program: str, pictures: Path, *, allow: bool)
     )
     browser.chmod(0o755)
     return seen
+
+
+def _hosted(public_url: str) -> str:
+    """The authorization request of a client that registers for it and goes back by https."""
+    asked = {
+        "client_name": "A hosted client",
+        "redirect_uris": [_HOSTED],
+        "token_endpoint_auth_method": "none",
+    }
+    request = urllib.request.Request(
+        f"{public_url}/oauth/register",
+        json.dumps(asked).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        registered = json.load(answer)
+    query = {
+        "response_type": "code",
+        "client_id": registered["client_id"],
+        "redirect_uri": _HOSTED,
+        "code_challenge": "x" * 43,
+        "code_challenge_method": "S256",
+    }
+    return f"{public_url}/oauth/authorize?{urlencode(query)}"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -145,6 +187,16 @@ def judge(seen: dict[str, Any], look: str) -> None:
         if look.startswith("phone"):
             low = [height for height in page["buttons"] if height < _FINGER]
             expect(not low, f"{name} has buttons of {low} pixels")
+
+
+def judge_again(seen: dict[str, Any]) -> None:
+    """
+    Go on if the browser was asked again where it must be, and nowhere else.
+
+    :raises NotAsSaid: it was not so.
+    """
+    met = seen.get("again")
+    expect(met == _MET, f"later the browser was shown {met}, and not {_MET}")
 
 
 def _numbers(colour: str) -> list[int]:

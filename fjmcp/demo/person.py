@@ -28,7 +28,7 @@ class Person:
     """
     One person, with one browser and its cookies.
 
-    `allows` is what they think of our consent page; `tell` hears what they do.
+    `allows` is what they think of our pages; `tell` hears what they do.
     """
 
     user: str
@@ -79,6 +79,10 @@ class Person:
             allow = self.allows(page)
             self.tell(f"our consent page: {'allowed' if allow else 'refused'}")
             return {"decision": "allow" if allow else "deny"}
+        if ("decision", "continue") in form.buttons:
+            allow = self.allows(page)
+            self.tell(f"our page for another person: {'gone on' if allow else 'refused'}")
+            return {"decision": "continue" if allow else "deny"}
         if ("granted", "true") in form.buttons:
             self.tell("Forgejo's own consent page: allowed")
             return {"granted": "true"}

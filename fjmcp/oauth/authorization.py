@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from fjmcp import limits
 from fjmcp.oauth import redirects, resources
@@ -33,6 +33,8 @@ from fjmcp.refusals import (
     PKCE_CHALLENGE,
     PKCE_METHOD,
     PKCE_MISSING,
+    PROMPT_NONE,
+    PROMPT_UNCLEAR,
     REDIRECT_MISMATCH,
     REDIRECT_MISSING,
     REQUEST_OBJECT,
@@ -49,6 +51,9 @@ REPEATABLE: Final = frozenset({"resource"})
 
 # RFC 7636 §4.1, §4.2: 43*128unreserved, for verifier and challenge alike.
 _PKCE: Final = re.compile(r"[A-Za-z0-9\-._~]{43,128}")
+
+_ASKING: Final = frozenset({"consent", "login", "select_account"})
+"""Words of `prompt` by which a client wants its person asked."""
 
 
 # --- parameters -----------------------------------------------------------------
@@ -111,6 +116,9 @@ class AuthorizationRequest:
     """What is asked, in our words and their canonical order."""
     resource: str
     """Canonical."""
+    fingerprint: str = ""
+    """Of the client's metadata as it was when the person was asked, in hex; empty where an older
+    version of this server wrote the row."""
 
     def to_json(self) -> str:
         """For the store; `from_json` reads it back."""
@@ -127,6 +135,7 @@ class AuthorizationRequest:
             challenge=stored["challenge"],
             scopes=stored["scopes"],
             resource=stored["resource"],
+            fingerprint=stored.get("fingerprint", ""),
         )
 
 
@@ -174,18 +183,26 @@ def judge_unmet(params: Params, endpoints: Endpoints) -> OAuthRefusal | None:
     judged = redirects.judge(presented)
     if isinstance(judged, OAuthRefusal):
         return REDIRECT_MISMATCH.saying(f"The redirect_uri is refused. {judged.description}")
-    asked = judge_request(params, judged, endpoints)
-    return asked if isinstance(asked, OAuthRefusal) else None
+    challenge = _challenge(params, endpoints)
+    return challenge if isinstance(challenge, OAuthRefusal) else None
 
 
 def judge_request(
-    params: Params, redirect_uri: str, endpoints: Endpoints
+    params: Params, client: Client, redirect_uri: str, endpoints: Endpoints
 ) -> AuthorizationRequest | OAuthRefusal:
     """
-    The request of the client that it names, whose `redirect_uri` was judged.
+    The request of a client whose `redirect_uri` was judged.
 
     A refusal from here goes back to the client by `error_url`.
     """
+    challenge = _challenge(params, endpoints)
+    if isinstance(challenge, OAuthRefusal):
+        return challenge
+    return evolve(intended(params, client, redirect_uri, endpoints), challenge=challenge)
+
+
+def _challenge(params: Params, endpoints: Endpoints) -> str | OAuthRefusal:
+    # Of a request that any client may send.
     # RFC 9101 is not supported; OpenID Connect Core §6 has the two codes for it.
     if "request" in params:
         return REQUEST_OBJECT
@@ -210,14 +227,39 @@ def judge_request(
     resource = resources.canonical(params.all("resource"), endpoints)
     if isinstance(resource, OAuthRefusal):
         return resource
+    prompt = set(params.get("prompt", "").split())
+    if "none" in prompt:
+        # OpenID Connect Core §3.1.2.1: "If this parameter contains none with any other value, an
+        # error is returned."  §3.1.2.6: interaction_required, since the person signs in at
+        # Forgejo, and nobody can keep its page from showing.
+        return PROMPT_NONE if prompt == {"none"} else PROMPT_UNCLEAR
+    return challenge
+
+
+def intended(
+    params: Params, client: Client, redirect_uri: str, endpoints: Endpoints
+) -> AuthorizationRequest:
+    """
+    What a request asks a person for, whatever else may be wrong with it; without its challenge.
+
+    A remembered consent that covers it covers the redirect URI, too.
+    """
     return AuthorizationRequest(
         client_id=params["client_id"],
         redirect_uri=redirect_uri,
         state=params.get("state"),
-        challenge=challenge,
+        challenge="",
         scopes=str(Scopes.parse(params.get("scope"))),
-        resource=resource,
+        # There is one resource here; a request that names another is refused.
+        resource=endpoints.resource,
+        fingerprint=client.metadata.fingerprint.value.hex(),
     )
+
+
+def wants_page(params: Params) -> bool:
+    """Whether the client wants its person asked, whatever was remembered; words that we do not
+    know say nothing (OpenID Connect Core §3.1.2.1)."""
+    return not _ASKING.isdisjoint(params.get("prompt", "").split())
 
 
 def verifier_matches(challenge: str, verifier: str) -> bool:

@@ -58,11 +58,6 @@ class Client:
         return _WITH_SECRET if by_hand else frozenset({method})
 
     @property
-    def display_name(self) -> str:
-        """Its name for people, as an attacker may have chosen it."""
-        return self.metadata.client_name or "An application without a name"
-
-    @property
     def loopback_only(self) -> bool:
         """Whether every redirect URI is on the person's own computer, where any program may
         call itself this client."""

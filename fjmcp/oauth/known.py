@@ -9,6 +9,7 @@ and never were: hosts of big assistants answer some networks with 402, 403 or HT
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -50,10 +51,28 @@ def assistant(redirect_uri: str) -> Assistant | None:
     return next((each for each in ASSISTANTS if host in each.hosts), None)
 
 
-def called(name: str) -> Assistant | None:
-    """The known assistant after which a client calls itself, rightly or not."""
-    said = name.casefold()
-    return next((each for each in ASSISTANTS if each.name.casefold() in said), None)
+# Cyrillic and Greek letters, and digits, that a hurried eye takes for the Latin letters of the
+# names above; i, j and l are one, since a capital I looks like an l.
+_LOOKALIKES: Final = {
+    **str.maketrans(
+        "\u0430\u0441\u0501\u0435\u050d\u04bb\u043d\u0456\u0458\u04cf\u043e\u0440\u0455\u0442\u0443\u0475",
+        "acdeghhlllopstyv",
+    ),
+    **str.maketrans("\u03b1\u03f2\u03b5\u03b7\u03b9\u03bf\u03c1\u03c4\u03c5\u03bd", "acehloptuv"),
+    **str.maketrans("ij01!|345", "llollleas"),
+}
+
+
+def _as_read(text: str) -> str:
+    """What an eye makes of a name: without case, accents, spaces and tricks."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(each for each in plain.translate(_LOOKALIKES) if each.isalnum())
+
+
+def called(name: str) -> tuple[Assistant, ...]:
+    """The known assistants after which a client calls itself, rightly or not."""
+    said = _as_read(name)
+    return tuple(each for each in ASSISTANTS if _as_read(each.name) in said)
 
 
 # --- documents --------------------------------------------------------------------

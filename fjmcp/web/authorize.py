@@ -3,9 +3,12 @@ The way of a browser: authorize, consent, callback.
 
 ::
 
-    GET  /oauth/authorize   the request judged; our consent page
+    GET  /oauth/authorize   the request judged; our consent page, or on to Forgejo if it was
+                            consented to before
     POST /oauth/consent     allowed: on to Forgejo; refused: back to the client
-    GET  /oauth/callback    from Forgejo: back to the client with our code
+    GET  /oauth/callback    from Forgejo: back to the client with our code; or a page, if
+                            another person came back than before
+    POST /oauth/consent     they go on: to the callback
 """
 
 from __future__ import annotations
@@ -14,20 +17,38 @@ from attrs import define, field
 from twisted.logger import Logger
 from twisted.web.http import Request
 
+from fjmcp import limits
 from fjmcp.broker.registrar import Registrar
-from fjmcp.broker.signins import Explained, FromForge, SignIns
+from fjmcp.broker.signins import (
+    AnotherCame,
+    Explained,
+    FromForge,
+    Onward,
+    SignIns,
+)
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.authorization import (
     Params,
     error_url,
+    intended,
     judge_redirect,
     judge_request,
     judge_unmet,
+    wants_page,
 )
 from fjmcp.oauth.clients import Client
+from fjmcp.oauth.consents import may_be_kept
 from fjmcp.oauth.endpoints import Endpoints
+from fjmcp.oauth.marks import may_redirect_unseen
 from fjmcp.oauth.tokens import Kind, TokenText, mint
-from fjmcp.refusals import CONSENT_UNCLEAR, SIGN_IN_FORGED, SIGN_IN_UNKNOWN, OAuthRefusal
+from fjmcp.refusals import (
+    CONSENT_UNCLEAR,
+    OAUTH_STORE_DOWN,
+    SIGN_IN_FORGED,
+    SIGN_IN_UNKNOWN,
+    OAuthRefusal,
+)
+from fjmcp.store.transactions import StoreDown
 from fjmcp.tasks import Tasks
 from fjmcp.web import pages
 from fjmcp.web.cookies import Cookies
@@ -83,20 +104,51 @@ class Authorize:
         if isinstance(redirect_uri, OAuthRefusal):
             return redirect_uri
         assert client is not None
-        asked = judge_request(params, redirect_uri, self._endpoints)
+        asked = judge_request(params, client, redirect_uri, self._endpoints)
         if isinstance(asked, OAuthRefusal):
             self.log.info("authorization refused", reason=asked.reason, client=client_id)
             self._meter.refused(asked.reason)
-            state = params.get("state")
-            return _send(request, error_url(redirect_uri, state, asked, self._endpoints.issuer))
+            return await self._unseen(request, params, client, redirect_uri, asked)
         often = self._rates.client(Door.AUTHORIZE, request, client)
         if often is not None:
             return often
         # One browser, one cookie: a second tab must not invalidate the form in the first.
         browser = self._cookies.browser(request) or mint(Kind.BROWSER)
-        signin = await self._signins.begin(asked, browser)
-        self._cookies.set_browser(request, browser)
-        return await pages.consent(client, redirect_uri, self._forge_host, signin)
+        insists = wants_page(params)
+        begun = await self._signins.begin(asked, browser, insists=insists)
+        if isinstance(begun, Onward):
+            # BP, "Confused Deputy": the state's cookie is set immediately before the redirect.
+            self._cookies.set_state(request, begun.state)
+            return _send(request, begun.url)
+        self._cookies.set_browser(request, browser, begun.seconds)
+        return await pages.consent(
+            client,
+            redirect_uri,
+            self._forge_host,
+            begun.signin,
+            # Who insists once will insist again.
+            remembered=may_be_kept(asked) and not insists,
+        )
+
+    async def _unseen(
+        self,
+        request: Request,
+        params: Params,
+        client: Client,
+        redirect_uri: str,
+        refusal: OAuthRefusal,
+    ) -> bytes:
+        """Refuse what nobody has seen: to the client, or on a page (docs/decisions/0009)."""
+        url = error_url(redirect_uri, params.get("state"), refusal, self._endpoints.issuer)
+        trusted = may_redirect_unseen(client, redirect_uri)
+        browser = self._cookies.browser(request)
+        if not trusted and browser is not None:
+            wanted = intended(params, client, redirect_uri, self._endpoints)
+            trusted = await self._signins.covers(browser, wanted)
+        if trusted:
+            return _send(request, url)
+        request.setResponseCode(refusal.status)
+        return await pages.explained(refusal, url, unseen=True)
 
     async def _met(self, client_id: str, params: Params) -> Client | OAuthRefusal | None:
         return await self._registrar.meet(client_id, lambda: judge_unmet(params, self._endpoints))
@@ -110,11 +162,8 @@ class Authorize:
         match form.get("decision"):
             case "allow":
                 onward = await self._signins.consent(signin, browser)
-                if isinstance(onward, OAuthRefusal):
-                    return onward
-                # BP, "Confused Deputy": the state's cookie is set with the consent, not before.
-                self._cookies.set_state(request, onward.state)
-                return await pages.onward(onward.url)
+            case "continue":
+                onward = await self._signins.confirm(signin, browser)
             case "deny":
                 back = await self._signins.deny(signin, browser)
                 if isinstance(back, OAuthRefusal):
@@ -122,29 +171,62 @@ class Authorize:
                 return await pages.onward(back)
             case _:
                 return CONSENT_UNCLEAR
+        if isinstance(onward, OAuthRefusal):
+            return onward
+        # BP, "Confused Deputy": the state's cookie is set with the consent, not before.
+        self._cookies.set_state(request, onward.state)
+        return await pages.onward(onward.url)
 
     async def callback(self, request: Request, params: Params) -> bytes | OAuthRefusal:
-        """Forgejo's redirect (we are its client here)."""
+        """Forgejo's redirect (we are its client here), or our own after a confirmation."""
         text = params.get("state")
         if text is None:
             return SIGN_IN_UNKNOWN
         state = TokenText(text)
+        browser = self._cookies.browser(request)
         back = FromForge(
             state=state,
             held=self._cookies.state(request, state),
             code=params.get("code"),
             error=params.get("error"),
             issuer=params.get("iss"),
+            browser=browser,
         )
         # Forgejo's reply to the exchange is not lost with a browser that closes.
-        url = await self._tasks.shield(self._signins.come_back(back))
-        if isinstance(url, OAuthRefusal):
-            return url
+        came = await self._tasks.shield(self._signins.come_back(back))
+        if isinstance(came, OAuthRefusal):
+            return came
         self._cookies.drop_state(request, state)
-        if isinstance(url, Explained):
-            request.setResponseCode(url.refusal.status)
-            return await pages.explained(url.refusal, url.url)
-        return _send(request, url)
+        if isinstance(came, AnotherCame):
+            return await self._another(request, came)
+        if isinstance(came, Explained):
+            request.setResponseCode(came.refusal.status)
+            return await pages.explained(came.refusal, came.url)
+        if came.known and browser is not None:
+            self._cookies.set_browser(request, browser, limits.KNOWN_BROWSER)
+        return _send(request, came.url)
+
+    async def _another(self, request: Request, came: AnotherCame) -> bytes:
+        """Ask who came back as another than before; the client waits."""
+        wanted = came.request
+        try:
+            client = await self._registrar.find(wanted.client_id)
+            refusal = SIGN_IN_UNKNOWN
+        except StoreDown as down:
+            self.log.warn("store down in a sign-in", client=wanted.client_id, error=str(down))
+            client, refusal = None, OAUTH_STORE_DOWN
+        if client is None:
+            # The state is spent: here the browser cannot try again, the client can.
+            issuer = self._endpoints.issuer
+            return _send(request, error_url(wanted.redirect_uri, wanted.state, refusal, issuer))
+        return await pages.another(
+            client,
+            wanted.redirect_uri,
+            self._forge_host,
+            came.signin,
+            known=came.known,
+            came=came.came,
+        )
 
     def _is_our_page(self, request: Request) -> bool:
         # Browsers send Origin with every form; "null" comes with our Referrer-Policy or from a

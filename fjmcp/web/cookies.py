@@ -29,12 +29,13 @@ class Cookies:
         return self.endpoints.public_url.startswith("https:")
 
     def browser(self, request: Request) -> TokenText | None:
-        """What proves that a consent form comes from the browser that was shown the page."""
+        """What proves that a consent form comes from the browser that was shown the page, and
+        that a browser is the one in which somebody signed in before."""
         return self._read(request, "browser")
 
-    def set_browser(self, request: Request, browser: TokenText) -> None:
-        """Mark the browser that is shown a consent page."""
-        self._set(request, "browser", browser.text, limits.SIGN_IN)
+    def set_browser(self, request: Request, browser: TokenText, seconds: float) -> None:
+        """Mark a browser for so long."""
+        self._set(request, "browser", browser.text, seconds)
 
     def state(self, request: Request, state: TokenText) -> TokenText | None:
         """The state that this browser holds under the name of `state`."""

@@ -1,84 +1,188 @@
 """
 The pages that a person sees, from the templates beside this file.
 
-Every text that comes from a client is escaped by the template engine, and the
-pages have no script and load nothing from elsewhere.
+A template is structure alone.  Its slots in capitals are texts of
+`fjmcp.web.texts`, all others are values.  Every value is escaped by the template
+engine, and the pages have no script and load nothing from elsewhere.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Collection, Mapping
 from importlib import resources
+from string import Formatter
+from types import MappingProxyType
 from typing import Final
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, XMLString, flattenString, renderer
 
 from fjmcp.oauth import redirects
-from fjmcp.oauth.clients import Client
+from fjmcp.oauth.clients import Client, Source
+from fjmcp.oauth.marks import Place, marks
 from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import OAuthRefusal
+from fjmcp.web import texts
 
 _FOLDER: Final = resources.files("fjmcp.web") / "templates"
 
 STYLE: Final = (_FOLDER / "style.css").read_bytes()
 STYLE_PATH: Final = "/oauth/style.css"
 
+_EMPHASIS: Final = {
+    # In quotes, and in a box: where a client's own words begin and end must be seen.
+    "client": "q",
+    "uri": "code",
+    "error": "code",
+}
+"""The elements that values in texts are shown as; `strong` where none is named."""
 
-def _template(name: str) -> XMLString:
-    return XMLString((_FOLDER / name).read_text("utf-8"))
+
+@frozen
+class _Template:
+    """A template, and the texts that it has slots for."""
+
+    loader: XMLString
+    texts: tuple[str, ...]
+
+    @classmethod
+    def read(cls, name: str) -> _Template:
+        """The template in this file."""
+        source = (_FOLDER / name).read_text("utf-8")
+        return cls(XMLString(source), tuple(re.findall(r'<t:slot name="([A-Z_]+)"', source)))
 
 
-_CONSENT: Final = _template("consent.xml")
-_ONWARD: Final = _template("onward.xml")
-_REFUSAL: Final = _template("refusal.xml")
-_EXPLAINED: Final = _template("explained.xml")
-_FRONT: Final = _template("front.xml")
+_CONSENT: Final = _Template.read("consent.xml")
+_ANOTHER: Final = _Template.read("another.xml")
+_ASKER: Final = _Template.read("asker.xml")
+_ONWARD: Final = _Template.read("onward.xml")
+_REFUSAL: Final = _Template.read("refusal.xml")
+_EXPLAINED: Final = _Template.read("explained.xml")
+_FRONT: Final = _Template.read("front.xml")
 
 
 class _Page(Element):
-    """A template with its slots filled."""
+    """
+    A template with its slots filled.
 
-    def __init__(self, template: XMLString, **slots: str) -> None:
-        super().__init__(loader=template)
-        self._slots = slots
+    An element with `t:render="something"` stands there only if `shown` has that word.
+    """
+
+    def __init__(
+        self,
+        template: _Template,
+        shown: Collection[str] = (),
+        parts: Mapping[str, Element] = MappingProxyType({}),
+        **values: str,
+    ) -> None:
+        super().__init__(loader=template.loader)
+        self._shown = shown
+        self._slots: dict[str, object] = {**values, **parts}
+        for name in template.texts:
+            worded = _worded(getattr(texts, name), values)
+            if worded is not None:
+                self._slots[name] = worded
 
     @renderer
     def page(self, request: IRequest | None, tag: Tag) -> Tag:
-        """The whole document."""
-        return tag.fillSlots(**self._slots)
+        """The whole of it."""
+        return tag.fillSlots(**self._slots)  # type: ignore[arg-type]
+
+    def lookupRenderMethod(self, name: str) -> Callable[[IRequest | None, Tag], Tag | str]:
+        """Twisted's way to ask what an element with a `t:render` becomes."""
+        if name == "page":
+            return self.page
+        return lambda request, tag: tag if name in self._shown else ""
 
 
-class _Consent(_Page):
-    """The consent page, whose warning stands only where it applies."""
+def _worded(text: str, values: Mapping[str, str]) -> list[str | Tag] | None:
+    """A text with the values that it names, each as an element; None if one is not there."""
+    made: list[str | Tag] = []
+    for words, name, _, _ in Formatter().parse(text):
+        made.append(words)
+        if name is not None:
+            if name not in values:
+                return None
+            # Other people's words may run from right to left; `auto` keeps that inside.
+            made.append(Tag(_EMPHASIS.get(name, "strong"))(values[name], dir="auto"))
+    return made
 
-    def __init__(self, warn: bool, **slots: str) -> None:
-        super().__init__(_CONSENT, **slots)
-        self._warn = warn
 
-    @renderer
-    def loopback(self, request: IRequest | None, tag: Tag) -> Tag | str:
-        """The warning for programs on the person's own computer (BP, localhost redirects)."""
-        return tag if self._warn else ""
-
-
-def consent(client: Client, redirect_uri: str, forge: str, signin: TokenText) -> Deferred[bytes]:
+def consent(
+    client: Client, redirect_uri: str, forge: str, signin: TokenText, *, remembered: bool = False
+) -> Deferred[bytes]:
     """
     Our consent page, which stands before Forgejo's sign-in.
 
-    The specification wants the client's name and the host that it goes back to
-    (2025-11-25 security best practices, "Confused Deputy").
+    The specification wants the client's name, what it may do and where it goes back
+    to (2025-11-25 security best practices, "Confused Deputy").  `remembered`:
+    whether the answer will be.
     """
     return _html(
-        _Consent(
-            # Any program can claim a private scheme, too.
-            redirects.is_loopback(redirect_uri) or redirect_uri in redirects.PRIVATE,
-            client=client.display_name,
-            host=redirects.host(redirect_uri),
+        _Page(
+            _CONSENT,
+            {"remembered"} if remembered else (),
+            {"asker": _asker(client, redirect_uri)},
+            client=_name(client),
             forge=forge,
             signin=signin.text,
         )
     )
+
+
+def another(
+    client: Client, redirect_uri: str, forge: str, signin: TokenText, *, known: str, came: str
+) -> Deferred[bytes]:
+    """
+    The question to a person who came back from Forgejo as another than this browser's.
+
+    It is their consent page, too: they may not have seen one.  `known` and `came`
+    are logins.
+    """
+    return _html(
+        _Page(
+            _ANOTHER,
+            (),
+            {"asker": _asker(client, redirect_uri)},
+            client=_name(client),
+            forge=forge,
+            signin=signin.text,
+            known=known,
+            came=came,
+        )
+    )
+
+
+def _name(client: Client) -> str:
+    return client.metadata.client_name or texts.NAMELESS
+
+
+_SHOWN: Final = {
+    Place.KNOWN: "known",
+    Place.STRANGE: "strange",
+    Place.LOOPBACK: "loopback",
+    Place.PRIVATE: "private",
+}
+"""What of `asker.xml` stands there for a client that goes back to such a place."""
+
+
+def _asker(client: Client, redirect_uri: str) -> Element:
+    """Where a client goes back to, what is known of that, and what it may do."""
+    found = marks(client.metadata.client_name, redirect_uri)
+    shown = {_SHOWN[found.place]}
+    values = {"host": redirects.host(redirect_uri), "uri": redirect_uri}
+    if found.owner is not None:
+        values |= {"owner": found.owner.name, "maker": found.owner.maker}
+    if found.posed is not None:
+        shown.add("posed")
+        values["posed"] = found.posed.name
+    if client.source is Source.DOCUMENT:
+        shown.add("document")
+        values["document"] = redirects.host(client.client_id)
+    return _Page(_ASKER, shown, {}, **values)
 
 
 def onward(url: str) -> Deferred[bytes]:
@@ -91,10 +195,15 @@ def onward(url: str) -> Deferred[bytes]:
     return _html(_Page(_ONWARD, url=url, host=redirects.host(url)))
 
 
-def explained(refusal: OAuthRefusal, url: str) -> Deferred[bytes]:
-    """What is wrong, for the person to read before the client is told of it at `url`."""
+def explained(refusal: OAuthRefusal, url: str, *, unseen: bool = False) -> Deferred[bytes]:
+    """
+    What is wrong, for the person to read before the client is told of it at `url`.
+
+    `unseen`: they have seen no page before this one, and nobody knows who asks.
+    """
+    shown = {"unseen"} if unseen else ()
     words = {"says": refusal.description, "error": refusal.error}
-    return _html(_Page(_EXPLAINED, url=url, host=redirects.host(url), **words))
+    return _html(_Page(_EXPLAINED, shown, {}, url=url, host=redirects.host(url), **words))
 
 
 def refusal(refusal: OAuthRefusal) -> Deferred[bytes]:

@@ -9,16 +9,31 @@ from attrs import define, field
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.broker.credentials import SignedIn
-from fjmcp.broker.signins import FOR_THE_PERSON, Explained, FromForge, SignIns, ToForge, challenge
+from fjmcp.broker.signins import (
+    FOR_THE_PERSON,
+    AnotherCame,
+    Asked,
+    Explained,
+    FromForge,
+    Onward,
+    SignIns,
+    ToClient,
+    challenge,
+)
 from fjmcp.forge.client import Forge
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import SCOPE_TOO_WIDE, SIGN_IN_REFUSED, OAuthRefusal
+from fjmcp.store.queries import consents, signins
 from fjmcp.store.transactions import StoreDown
 from fjmcp.store.vault import Ring
-from fjmcp.testing import FORGE_URL, PUBLIC_URL, now
-from tests.broker.desk import ADA, CHALLENGE, REDIRECT, Desk
+from fjmcp.testing import EPOCH, FORGE_URL, PUBLIC_URL, now
+from tests.broker.desk import ADA, BOB, CHALLENGE, REDIRECT, Desk
+
+REQUEST = AuthorizationRequest(
+    "fj-one", REDIRECT, "the-state", CHALLENGE, "forge:read", f"{PUBLIC_URL}/mcp", "f1"
+)
 
 
 @define
@@ -28,11 +43,14 @@ class Credentials:
     desk: Desk
     answer: SignedIn | OAuthRefusal
     then_down: bool = False
+    then_gone: bool = False
     verifiers: list[str] = field(factory=list)
 
     async def exchange(self, signin: Digest, code: str, verifier: str) -> SignedIn | OAuthRefusal:
         self.verifiers.append(verifier)
         self.desk.memory.fail_all(self.then_down)
+        if self.then_gone:
+            await self.desk.store.write(signins.finish, signin)
         return self.answer
 
 
@@ -42,14 +60,12 @@ class SignInsTests(SynchronousTestCase):
         self.credentials = Credentials(self.desk, SignedIn(ADA, "ada"))
         self.browser = mint(Kind.BROWSER)
         self.signins = self.make(self.desk.ring)
-        self.signin = now(
-            self.signins.begin(
-                AuthorizationRequest(
-                    "fj-one", REDIRECT, "the-state", CHALLENGE, "forge:read", f"{PUBLIC_URL}/mcp"
-                ),
-                self.browser,
-            )
-        )
+        self.signin = self.begin()
+
+    def begin(self) -> TokenText:
+        asked = now(self.signins.begin(REQUEST, self.browser))
+        assert isinstance(asked, Asked), asked
+        return asked.signin
 
     def make(self, ring: Ring) -> SignIns:
         nothing: Any = None
@@ -67,18 +83,25 @@ class SignInsTests(SynchronousTestCase):
             self.desk.store, ring, forge, credentials, Endpoints(PUBLIC_URL), self.desk.clock
         )
 
-    def consent(self) -> ToForge:
+    def consent(self) -> Onward:
         onward = now(self.signins.consent(self.signin, self.browser))
-        assert isinstance(onward, ToForge), onward
+        assert isinstance(onward, Onward), onward
         return onward
 
     def back(self, state: TokenText) -> FromForge:
-        return FromForge(state=state, held=state, code="forge-code", error=None, issuer=None)
+        return FromForge(
+            state=state,
+            held=state,
+            code="forge-code",
+            error=None,
+            issuer=None,
+            browser=self.browser,
+        )
 
-    def come_back(self, onward: ToForge) -> dict[str, str]:
-        url = now(self.signins.come_back(self.back(onward.state)))
-        assert isinstance(url, str), url
-        return dict(parse_qsl(urlsplit(url).query))
+    def come_back(self, onward: Onward) -> dict[str, str]:
+        came = now(self.signins.come_back(self.back(onward.state)))
+        assert isinstance(came, ToClient), came
+        return dict(parse_qsl(urlsplit(came.url).query))
 
     def test_verifier(self) -> None:
         """The exchange gets the verifier of the challenge that Forgejo was shown."""
@@ -146,9 +169,79 @@ class SignInsTests(SynchronousTestCase):
         self.assertNotIn(verifier.encode().hex().upper(), dump.upper())
 
     def test_no_text_in_reprs(self) -> None:
-        """What goes to Forgejo and comes back can be printed without telling state or code."""
+        """What goes to Forgejo, comes back and goes on to the client can be printed without
+        telling a secret."""
         onward = self.consent()
         back = self.back(onward.state)
-        for printed in (repr(onward), repr(back)):
+        came = now(self.signins.come_back(back))
+        for printed in (repr(onward), repr(back), repr(came)):
             self.assertNotIn(onward.state.text, printed)
+            self.assertNotIn(self.browser.text, printed)
             self.assertNotIn("forge-code", printed)
+            self.assertNotIn("fjc_", printed)
+
+
+class AnotherTests(SignInsTests):
+    """Bob comes back in Ada's browser; all that is promised of one person holds there, too."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        now(self.desk.store.write(signins.finish, digest(self.signin)))
+        now(self.desk.store.write(consents.know, digest(self.browser), ADA, EPOCH))
+        self.signin = self.begin()
+
+    def bob_comes(self) -> AnotherCame:
+        """Forgejo says that it is Bob."""
+        self.credentials.answer = SignedIn(BOB, "bob")
+        came = now(self.signins.come_back(self.back(self.consent().state)))
+        assert isinstance(came, AnotherCame), came
+        return came
+
+    def known(self) -> list[tuple[object, ...]]:
+        """Whose the browser is, and what is remembered."""
+        return self.desk.rows("SELECT account_id FROM browsers UNION ALL SELECT 0 FROM consents")
+
+    def test_asks(self) -> None:
+        """Nothing is given out before Bob's word; with it, the code is his."""
+        came = self.bob_comes()
+        self.assertEqual((came.known, came.came), (f"person-{ADA}", "bob"))
+        self.assertEqual(self.desk.rows("SELECT * FROM codes"), [])
+        self.assertEqual(self.known(), [(ADA,)])
+        onward = now(self.signins.confirm(came.signin, self.browser))
+        assert isinstance(onward, Onward), onward
+        self.assertEqual(self.come_back(onward)["state"], "the-state")
+        self.assertEqual(self.desk.rows("SELECT account_id FROM codes"), [(BOB,)])
+        self.assertEqual(self.known(), [(BOB,), (0,)])
+
+    def test_store_fails_after_the_exchange(self) -> None:
+        """A store that fails before anybody could be asked is the client's to hear, and leaves
+        nothing but what the exchange stored: the browser is Ada's."""
+        self.credentials.then_down = True
+        self.credentials.answer = SignedIn(BOB, "bob")
+        self.assertEqual(self.come_back(self.consent())["error"], "temporarily_unavailable")
+        self.desk.memory.fail_all(False)
+        self.assertEqual(self.desk.rows("SELECT * FROM codes"), [])
+        self.assertEqual(self.desk.rows("SELECT came_as FROM signins WHERE came_as NOT NULL"), [])
+        self.assertEqual(self.known(), [(ADA,)])
+
+    def test_gone_meanwhile(self) -> None:
+        """A sign-in whose row is gone when its person comes back cannot ask: the client is told
+        that it took too long."""
+        onward = self.consent()
+        self.credentials.answer = SignedIn(BOB, "bob")
+        self.credentials.then_gone = True
+        self.assertEqual(self.come_back(onward)["error"], "invalid_request")
+        self.assertEqual(self.desk.rows("SELECT * FROM codes"), [])
+
+    def test_verifier_is_not_kept(self) -> None:
+        """What waits for Bob's word holds nothing sealed, so that a change of keys passes it by."""
+        self.bob_comes()
+        self.assertEqual(
+            self.desk.rows("SELECT came_as, upstream_verifier FROM signins WHERE came_as NOT NULL"),
+            [(BOB, None)],
+        )
+
+    def test_another_in_reprs(self) -> None:
+        """The secret of the form is not printed."""
+        came = self.bob_comes()
+        self.assertNotIn(came.signin.text, repr(came))

@@ -9,13 +9,28 @@ from fjmcp import limits
 from fjmcp.demo.browser import Browser
 from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.testing import CLIENT_URL, FORGE_URL, PUBLIC_URL, now, walk
-from tests.web.whole import CALLBACK, EXCHANGE, BrokerCase, jar, said
+from tests.web.test_documents import DOCUMENT
+from tests.web.whole import (
+    CALLBACK,
+    EXCHANGE,
+    KNOWN_URL,
+    LOCAL_URL,
+    PRIVATE_URL,
+    BrokerCase,
+    ConsentCase,
+    jar,
+    said,
+)
 
 
 class AuthorizeTests(BrokerCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.known = self.broker.register(redirect_uris=[KNOWN_URL])
+
     def assert_told(self, error: str, **changes: str | None) -> None:
-        """The client is told of an error, with its state and our name."""
-        answer = said(self.app.open(None, **changes))
+        """A client of a known host is told of an error, with its state and our name."""
+        answer = said(self.known.open(self.browser_of(self.known), **changes))
         self.assertEqual(
             (answer.get("error"), answer.get("state"), answer.get("iss")),
             (error, "the-state", PUBLIC_URL),
@@ -204,15 +219,73 @@ class AuthorizeTests(BrokerCase):
             text = visit.body.decode()
             self.assertIsNone(re.search(r"(?i)<script|\son\w+=|style=|javascript:", text))
             self.assertIsNone(re.search(r"(?:src|href|action)=\"(?:https?:)?//", text), text)
-        refused = visitor.get(
-            self.app.authorize_url(response_type="token").removeprefix(PUBLIC_URL)
-        )
-        self.assertIn(refused.status, (303, 400))
+        refused = self.known.authorize_url(response_type="token").removeprefix(PUBLIC_URL)
+        visit = visitor.get(refused)
+        self.assertEqual((visit.status, visit.body), (303, b""))
         browser = self.broker.browser()
         back = self.to_callback(browser)
         visitor.cookies = dict(jar(browser))
         visit = visitor.get(back.removeprefix(PUBLIC_URL))
         self.assertEqual((visit.status, visit.body), (303, b""))
+
+
+class ConsentTests(ConsentCase):
+    def test_item_08_consent(self) -> None:
+        """A person is asked before Forgejo is, once for each client, redirect URI, scope and
+        account, in each browser; whatever of it changes, they are asked again."""
+        stranger = self.broker.browser()
+        began = self.broker.forge.calls(EXCHANGE)
+        self.assert_asked(browser=stranger)
+        visit = self.visit(browser=stranger)
+        self.assertFalse([c for c in visit.headers.getRawHeaders("set-cookie", []) if "state" in c])
+        self.assertEqual(self.broker.forge.calls(EXCHANGE), began)
+        self.assert_remembered()
+        self.assert_asked(self.broker.register())
+        self.assert_asked(scope="forge:read")
+        self.assert_asked(prompt="consent")
+        several = self.broker.register(redirect_uris=[CLIENT_URL, f"{CLIENT_URL}2"])
+        several.sign_in(browser=self.browser)
+        self.assert_remembered(several)
+        self.assert_asked(several, redirect_uri=f"{CLIENT_URL}2")
+        # What was allowed counts for who allowed it, not for whoever comes back from Forgejo.
+        self.sign_out_at_forgejo()
+        page = walk(self.browser, now(self.browser.open(self.app.authorize_url())), "bob")
+        self.assertIn('value="continue"', page.text)
+        self.assertIn(">bob</strong>", page.text)
+        document = {**DOCUMENT, "redirect_uris": [CLIENT_URL]}
+        self.broker.publishers.publish(document)
+        named = self.broker.known_by(document)
+        browser = self.broker.browser()
+        named.sign_in(browser=browser)
+        self.assert_remembered(named, browser)
+        self.broker.publishers.publish({**document, "redirect_uris": [CLIENT_URL, KNOWN_URL]})
+        self.broker.advance(limits.DOCUMENT_FRESH_LEAST)
+        self.assert_asked(named, browser)
+
+    def test_item_08_client_text(self) -> None:
+        """What a client says of itself is text on our page, none of its pictures is loaded, and
+        the host where the code goes stands there, with what is known of it."""
+        name = '<script>alert("x")</script><b>Claude</b>'
+        for uri, words in (
+            (CLIENT_URL, ("client.example",)),
+            (KNOWN_URL, ("claude.ai", "Anthropic")),
+            (LOCAL_URL, ("computer",)),
+            (PRIVATE_URL, ("program",)),
+        ):
+            app = self.broker.register(
+                redirect_uris=[uri],
+                client_name=name,
+                logo_uri="https://evil.example/logo.png",
+                client_uri="https://evil.example/about",
+            )
+            page = app.open(self.broker.browser())
+            self.assertEqual(page.status, 200)
+            self.assertNotIn("<script", page.text)
+            self.assertNotIn("<b>", page.text)
+            self.assertIn("&lt;b&gt;Claude", page.text)
+            self.assertNotIn("evil.example/logo", page.text)
+            for word in words:
+                self.assertIn(word, page.text)
 
 
 class PostedTests(BrokerCase):

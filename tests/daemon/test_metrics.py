@@ -23,7 +23,7 @@ from fjmcp.forge.tokens import ForgeToken, Pair
 from fjmcp.meter import Meter, OAuth
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.store.transactions import StoreDown, Work
-from fjmcp.testing import Visitor, WholeBroker, now
+from fjmcp.testing import PUBLIC_URL, Visitor, WholeBroker, now
 from fjmcp.web.scrape import Scrape
 from fjmcp.web.site import Site
 
@@ -122,7 +122,11 @@ class WholeTests(SynchronousTestCase):
             lambda: [(link.phase, link.in_flight) for link in parts.pool.links()],
         )
         app = broker.register()
-        answer = app.sign_in("alice")
+        browser = broker.browser()
+        answer = app.sign_in("alice", browser)
+        visitor = broker.visitor()
+        visitor.cookies = dict(browser.cookies["broker.example"])
+        visitor.get(app.authorize_url().removeprefix(PUBLIC_URL))  # nobody is asked again
         tokens = app.redeem(answer["code"]).json()
         again = app.refresh(tokens["refresh_token"]).json()
         app.refresh(tokens["refresh_token"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.demo.pages import judge
+from fjmcp.demo.pages import judge, judge_again
 from fjmcp.demo.walk import NotAsSaid
 
 LIGHT = {"ground": "rgb(246, 247, 249)", "ink": "rgb(28, 33, 40)"}
@@ -46,3 +46,24 @@ class Judgement(SynchronousTestCase):
         """A page that stays light for a person who wants it dark is refused."""
         with self.assertRaises(NotAsSaid):
             judge(_seen(), "desktop-dark")
+
+    def test_again(self) -> None:
+        """A browser that is asked where it need not be, or not where it must, is refused."""
+        sound = {
+            "loopback": ["consent"],
+            "hosted": ["consent"],
+            "hosted, again": [],
+            "another": ["another"],
+        }
+        judge_again(_seen(again=sound))
+        faults: list[dict[str, list[str]] | None] = [
+            None,
+            sound | {"loopback": []},
+            sound | {"hosted": []},
+            sound | {"hosted, again": ["consent"]},
+            sound | {"another": []},
+            sound | {"another": ["consent"]},
+        ]
+        for met in faults:
+            with self.assertRaises(NotAsSaid):
+                judge_again(_seen(again=met))

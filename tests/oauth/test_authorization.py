@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from urllib.parse import parse_qsl, urlsplit
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +18,7 @@ from fjmcp.oauth.authorization import (
     AuthorizationRequest,
     Params,
     error_url,
+    intended,
     judge_redirect,
     judge_request,
     judge_unmet,
@@ -23,6 +26,7 @@ from fjmcp.oauth.authorization import (
     plain_text,
     success_url,
     verifier_matches,
+    wants_page,
 )
 from fjmcp.oauth.clients import Client
 from fjmcp.oauth.endpoints import Endpoints
@@ -64,6 +68,13 @@ def params(**changes: str | None) -> Params:
 def client(*uris: str) -> Client:
     """A registered client."""
     return Client("c1", (), ClientMetadata(redirect_uris=uris or (REDIRECT,)), 0.0)
+
+
+def judged() -> AuthorizationRequest:
+    """The good request."""
+    request = judge_request(params(), client(), REDIRECT, HOME)
+    assert isinstance(request, AuthorizationRequest)
+    return request
 
 
 class Parameters(SynchronousTestCase):
@@ -184,7 +195,7 @@ class Unmet(SynchronousTestCase):
                 redirects.judge(judged), OAuthRefusal
             )
             self.assertTrue(
-                wrong or isinstance(judge_request(asked, str(judged), HOME), OAuthRefusal)
+                wrong or isinstance(judge_request(asked, client(), str(judged), HOME), OAuthRefusal)
             )
 
 
@@ -194,7 +205,7 @@ class Requesting(SynchronousTestCase):
     def test_good(self) -> None:
         """A request as clients send it is kept with all that the token request needs."""
         self.assertEqual(
-            judge_request(params(), REDIRECT, HOME),
+            judge_request(params(), client(), REDIRECT, HOME),
             AuthorizationRequest(
                 client_id="c1",
                 redirect_uri=REDIRECT,
@@ -202,13 +213,60 @@ class Requesting(SynchronousTestCase):
                 challenge=CHALLENGE,
                 scopes="forge:read",
                 resource="https://mcp.example.org/mcp",
+                fingerprint=client().metadata.fingerprint.value.hex(),
             ),
         )
+
+    def test_older_row(self) -> None:
+        """A request that an older version stored is read, without what it did not know."""
+        stored = json.loads(judged().to_json())
+        del stored["fingerprint"]
+        read = AuthorizationRequest.from_json(json.dumps(stored))
+        self.assertEqual(read, evolve(judged(), fingerprint=""))
+
+    def test_intended(self) -> None:
+        """What a refused request wanted is what it would have been kept as."""
+        for changes in (
+            {"response_type": "token"},
+            {"code_challenge": None},
+            {"resource": "https://other.example/"},
+            {"prompt": "none"},
+        ):
+            wanted = intended(params(**changes), client(), REDIRECT, HOME)
+            self.assertEqual(wanted, evolve(judged(), challenge=""), changes)
+
+    def test_prompt(self) -> None:
+        """Some words of `prompt` want the page, `none` cannot be had, others say nothing
+        (OpenID Connect Core §3.1.2.1)."""
+        for prompt, refusal, page in (
+            (None, None, False),
+            ("consent", None, True),
+            ("login", None, True),
+            ("select_account", None, True),
+            ("login consent", None, True),
+            ("create  consent", None, True),
+            ("create", None, False),
+            ("CONSENT", None, False),
+            ("None", None, False),
+            ("nonesuch consenting", None, False),
+            ("none", refusals.PROMPT_NONE, False),
+            (" none ", refusals.PROMPT_NONE, False),
+            ("none none", refusals.PROMPT_NONE, False),
+            ("none login", refusals.PROMPT_UNCLEAR, True),
+            ("consent none", refusals.PROMPT_UNCLEAR, True),
+            ("none create", refusals.PROMPT_UNCLEAR, False),
+        ):
+            asked = params(prompt=prompt)
+            answer = judge_request(asked, client(), REDIRECT, HOME)
+            self.assertEqual(answer, judged() if refusal is None else refusal, prompt)
+            self.assertEqual(wants_page(asked), page, prompt)
+        self.assertEqual(refusals.PROMPT_NONE.error, "interaction_required")
+        self.assertEqual(refusals.PROMPT_UNCLEAR.error, "invalid_request")
 
     def test_smallest(self) -> None:
         """Without state, scope and resource the request is for both words and our endpoint."""
         asked = params(state=None, scope=None, resource=None, response_mode="query", prompt="x")
-        request = judge_request(asked, REDIRECT, HOME)
+        request = judge_request(asked, client(), REDIRECT, HOME)
         assert isinstance(request, AuthorizationRequest)
         self.assertIsNone(request.state)
         self.assertEqual(request.scopes, "forge:read forge:write")
@@ -248,7 +306,7 @@ class Requesting(SynchronousTestCase):
             ({"resource": "https://other.example/"}, refusals.RESOURCE_FOREIGN, "invalid_target"),
         ]
         for changes, refusal, error in cases:
-            answer = judge_request(params(**changes), REDIRECT, HOME)
+            answer = judge_request(params(**changes), client(), REDIRECT, HOME)
             self.assertEqual(answer, refusal, changes)
             self.assertEqual(refusal.error, error)
 
@@ -260,7 +318,7 @@ class Requesting(SynchronousTestCase):
     )
     def test_any_text(self, changes: dict[str, str]) -> None:
         """Any parameters are judged; what is taken survives the store and has an S256 challenge."""
-        request = judge_request(params(**changes), REDIRECT, HOME)
+        request = judge_request(params(**changes), client(), REDIRECT, HOME)
         if isinstance(request, AuthorizationRequest):
             self.assertEqual(AuthorizationRequest.from_json(request.to_json()), request)
             self.assertRegex(request.challenge, r"\A[A-Za-z0-9._~-]{43,128}\Z")

@@ -30,15 +30,27 @@ class AssistantTests(SynchronousTestCase):
             self.assertEqual(None if found is None else found.name, name, uri)
 
     def test_by_name(self) -> None:
-        """What a client calls itself names the assistant that it is, or pretends to be."""
-        for said, name in (
-            ("Claude Code (forge)", "Claude"),
-            ("the real CHATGPT", "ChatGPT"),
-            ("MCP Inspector", None),
-            ("", None),
+        """What a client calls itself names the assistants that it is, or pretends to be, however
+        it is spelt."""
+        for said, names in (
+            ("Claude Code (forge)", ["Claude"]),
+            ("the real CHATGPT", ["ChatGPT"]),
+            ("Claude for Cursor", ["Claude", "Cursor"]),
+            ("MCP Inspector", []),
+            ("cloud", []),
+            ("", []),
+            ("C l a u d e", ["Claude"]),
+            ("visual-studio-code", ["Visual Studio Code"]),
+            ("Cl\u00e1ude", ["Claude"]),
+            ("CIaude", ["Claude"]),
+            ("C1aude", ["Claude"]),
+            ("Curs0r", ["Cursor"]),
+            ("\uff23\uff4c\uff41\uff55\uff44\uff45", ["Claude"]),
+            ("\u0421l\u0430ud\u0435", ["Claude"]),
+            ("C\u041dAT\u0410 C\u041datG\u0420\u0422", ["ChatGPT"]),
+            ("Curs\u03bf\U0001d42b", ["Cursor"]),
         ):
-            found = called(said)
-            self.assertEqual(None if found is None else found.name, name, said)
+            self.assertEqual([each.name for each in called(said)], names, said)
 
     def test_registrations(self) -> None:
         """Every https redirect URI that a captured client registers is of a known host."""

@@ -32,6 +32,7 @@ CODES = {
     # OpenID Connect Core §3.1.2.6
     "request_not_supported",
     "request_uri_not_supported",
+    "interaction_required",
 }
 
 

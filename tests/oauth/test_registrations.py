@@ -272,6 +272,5 @@ class Names(SynchronousTestCase):
         self.assertEqual(clean_name("x" * 1_000_000), "x" * limits.CLIENT_NAME)
 
     def test_nameless(self) -> None:
-        """A client without a name is shown as one without a name."""
-        nameless = Client("c", (), registered(SMALLEST), 0.0)
-        self.assertIn("without a name", nameless.display_name)
+        """A client may do without a name."""
+        self.assertEqual(registered(SMALLEST).client_name, "")

@@ -308,6 +308,85 @@ class SignInsContract(_Contract):
         self.assertEqual(row and row.upstream_verifier, b"2")
 
     @promise
+    async def test_remembered(self) -> None:
+        """What a sign-in began with is read when it comes back."""
+        store = self.open_store()
+        for known_as, remembered in ((None, False), (7, False), (7, True)):
+            signin, browser, state = secret(), secret(), secret()
+
+            def fill(
+                cursor: Cursor,
+                signin: Digest = signin,
+                browser: Digest = browser,
+                known_as: int | None = known_as,
+                remembered: bool = remembered,
+            ) -> None:
+                signins.begin(
+                    cursor, signin, browser, REQUEST, AT, known_as=known_as, remembered=remembered
+                )
+
+            await store.write(fill)
+            await store.write(signins.consent, signin, browser, state, b"v", AT)
+            row = await store.write(signins.come_back, state, AT)
+            assert row is not None
+            self.assertEqual(
+                (row.browser, row.known_as, row.came_as, row.remembered),
+                (browser, known_as, None, remembered),
+            )
+
+    @promise
+    async def test_questioned(self) -> None:
+        """A sign-in whose person is asked who they are is answered under its new name, by its
+        browser, in its time; what was said on the page before is no answer."""
+        store = self.open_store()
+        signin, renamed, browser = secret(), secret(), secret()
+        states = [secret() for _ in range(5)]
+        end = AT + limits.SIGN_IN
+        await store.write(signins.begin, signin, browser, REQUEST, AT)
+        # Nobody is asked before they came back.
+        self.assertIsNone(await store.write(signins.confirm, signin, browser, states[1], AT))
+        await store.write(signins.consent, signin, browser, states[0], b"v", AT)
+        self.assertIsNone(await store.write(signins.confirm, signin, browser, states[1], AT))
+        await store.write(signins.come_back, states[0], AT)
+        self.assertTrue(await store.write(signins.ask, signin, renamed, 8))
+        self.assertFalse(await store.write(signins.ask, signin, renamed, 8))
+        for name in (signin, renamed):
+            row = await store.write(signins.consent, name, browser, states[1], b"w", AT)
+            self.assertIsNone(row)
+        for name, who, when in (
+            (signin, browser, AT),
+            (renamed, secret(), AT),
+            (renamed, browser, end),
+        ):
+            self.assertIsNone(await store.write(signins.confirm, name, who, states[1], when))
+            self.assertIsNone(await store.write(signins.deny, name, who, when))
+        # Pressed twice, the last one counts.
+        for state in (states[2], states[3]):
+            row = await store.write(signins.confirm, renamed, browser, state, end - 1)
+            assert row is not None
+            self.assertEqual((row.came_as, row.upstream_verifier), (8, None))
+        self.assertIsNone(await store.write(signins.deny, renamed, browser, AT))
+        self.assertIsNone(await store.write(signins.come_back, states[2], AT))
+        row = await store.write(signins.come_back, states[3], AT)
+        assert row is not None
+        self.assertEqual((row.signin, row.came_as), (renamed, 8))
+        self.assertIsNone(await store.write(signins.come_back, states[3], AT))
+
+    @promise
+    async def test_questioned_and_refused(self) -> None:
+        """Who is asked who they are may refuse, once."""
+        store = self.open_store()
+        signin, renamed, browser, state = secret(), secret(), secret(), secret()
+        await store.write(signins.begin, signin, browser, REQUEST, AT)
+        await store.write(signins.consent, signin, browser, state, b"v", AT)
+        await store.write(signins.come_back, state, AT)
+        await store.write(signins.ask, signin, renamed, 8)
+        row = await store.write(signins.deny, renamed, browser, AT)
+        self.assertEqual(row and row.came_as, 8)
+        self.assertIsNone(await store.write(signins.deny, renamed, browser, AT))
+        self.assertIsNone(await store.write(signins.confirm, renamed, browser, state, AT))
+
+    @promise
     async def test_bounded(self) -> None:
         """Past their bound the oldest sign-ins make room, but for one that holds a pair."""
         store = self.open_store()

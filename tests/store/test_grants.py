@@ -9,9 +9,10 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.oauth.tokens import Digest
-from fjmcp.store.queries import grants
+from fjmcp.store.queries import consents, grants, signins
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.testing import memory_store, now
+from tests.store.consents_contract import ConsentsContract
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
 from tests.store.tokens_contract import PersonalTokensContract
 
@@ -37,6 +38,10 @@ class SignInsTests(InMemory, SignInsContract):
 
 
 class IssuerTests(InMemory, IssuerContract):
+    """The contract, in memory."""
+
+
+class ConsentsTests(InMemory, ConsentsContract):
     """The contract, in memory."""
 
 
@@ -79,6 +84,14 @@ class PlanTests(InMemory):
             grants.live_of_account(watch, 7)
             grants.over(watch, ["g"])
             grants.add_access_token(watch, token, "g", 0.0, 0.0)
+            consents.known_as(watch, token, 0.0)
+            consents.know(watch, token, 7, 0.0)
+            consents.stands(watch, token, 0.0)
+            consents.keep(watch, token, 7, "c", 0.0)
+            consents.forget(watch, 7, "c")
+            consents.drop_expired(watch, 0.0)
+            signins.confirm(watch, token, token, token, 0.0)
+            signins.ask(watch, token, token, 7)
             return watch.plans
 
         plans = now(memory_store().read(ask))

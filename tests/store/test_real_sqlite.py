@@ -30,6 +30,7 @@ from fjmcp.store.transactions import (
     open_sqlite,
 )
 from fjmcp.store.vault import Ring
+from tests.store.consents_contract import ConsentsContract
 from tests.store.contract import SharedContract, StoreContract, add, grants
 from tests.store.documents_contract import DocumentsContract
 from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
@@ -110,6 +111,10 @@ class SqlitePersonalTokensTests(SqliteTestCase, PersonalTokensContract):
 
 class SqliteDocumentsTests(SqliteTestCase, DocumentsContract):
     """The contract of metadata documents, on a file."""
+
+
+class SqliteConsentsTests(SqliteTestCase, ConsentsContract):
+    """The contract of what is remembered of people, on a file."""
 
 
 class SqliteSealedTests(SqliteTestCase, SealedContract):
@@ -310,7 +315,7 @@ class TroubleTests(SqliteTestCase):
         await store.close()
         with self.path.open("r+b") as file:
             # Past the roots of all tables, so that it can still be opened.
-            file.seek(4096 * 40)
+            file.seek(4096 * 60)
             file.write(b"\xff" * 4096 * 20)
         store = self.open_store()
         with self.assertRaises(StoreDown):

@@ -14,7 +14,7 @@ from fjmcp.oauth.documents import METADATA_PATHS
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.testing import CLIENT_URL, FORGE_URL, PUBLIC_URL, now, walk
-from tests.web.whole import CALLBACK, EXCHANGE, BrokerCase, jar, said
+from tests.web.whole import CALLBACK, EXCHANGE, KNOWN_URL, BrokerCase, jar, said
 
 TOKEN_PATH = "/login/oauth/access_token"
 DENIED = {"error": "access_denied", "state": "the-state", "iss": PUBLIC_URL}
@@ -180,7 +180,9 @@ class RequestTests(BrokerCase):
         self.assertEqual(app.redeem(code, redirect_uri=here).status, 200)
 
     def test_refused_to_the_client(self) -> None:
-        """Once the redirect URI is sure, a refusal goes there, with state and iss."""
+        """Once the redirect URI is sure, and somebody's whom we know, a refusal goes there, with
+        state and iss."""
+        app = self.broker.register(redirect_uris=[KNOWN_URL])
         for changes, error in (
             ({"code_challenge": None}, "invalid_request"),
             ({"code_challenge_method": None}, "invalid_request"),
@@ -199,9 +201,11 @@ class RequestTests(BrokerCase):
             ({"resource": f"{PUBLIC_URL}/mcp#f"}, "invalid_target"),
             ({"resource": f"{PUBLIC_URL}/other"}, "invalid_target"),
             ({"resource": "mcp"}, "invalid_target"),
+            ({"prompt": "none"}, "interaction_required"),
+            ({"prompt": "none consent"}, "invalid_request"),
         ):
-            page = self.app.open(**changes)
-            self.assertEqual((page.status, page.url.partition("?")[0]), (303, CLIENT_URL), changes)
+            page = app.open(self.browser_of(app), **changes)
+            self.assertEqual((page.status, page.url.partition("?")[0]), (303, KNOWN_URL), changes)
             self.assertEqual(
                 without_words(said(page)),
                 {"error": error, "state": "the-state", "iss": PUBLIC_URL},
@@ -223,8 +227,9 @@ class RequestTests(BrokerCase):
             self.assertEqual(self.app.open(resource=alias).status, 200, alias)
         again = f"{self.app.authorize_url()}&{urlencode({'resource': PUBLIC_URL})}"
         self.assertEqual(self.open(self.broker.browser(), again).status, 200)
-        mixed = f"{self.app.authorize_url()}&{urlencode({'resource': 'https://other.example'})}"
-        self.assertEqual(said(self.open(self.broker.browser(), mixed))["error"], "invalid_target")
+        known = self.broker.register(redirect_uris=[KNOWN_URL])
+        mixed = f"{known.authorize_url()}&{urlencode({'resource': 'https://other.example'})}"
+        self.assertEqual(said(self.open(self.browser_of(known), mixed))["error"], "invalid_target")
 
     def test_state_as_it_came(self) -> None:
         """The client has its state back to the letter, and none where it sent none."""
@@ -283,9 +288,23 @@ class ConsentTests(BrokerCase):
         return Page("", visit.status, visit.body.decode(), visit.headers)
 
     def test_what_it_says(self) -> None:
-        """The page names the client, where it goes back to, and the forge."""
-        for words in ("The client", "client.example", "forge.example"):
+        """The page names the client, where it goes back to and at which very address, the forge,
+        and that it is not shown again."""
+        for words in ("The client", ">client.example<", CLIENT_URL, "forge.example", "30 days"):
             self.assertIn(words, self.page.text)
+
+    def test_promises_what_is_kept(self) -> None:
+        """That nobody is asked again is said only where it is so."""
+        table: tuple[tuple[str, dict[str, Any], bool], ...] = (
+            (CLIENT_URL, {}, True),
+            (CLIENT_URL, {"prompt": "consent"}, False),
+            (CLIENT_URL, {"prompt": "unheard-of"}, True),
+            ("http://127.0.0.1:1/cb", {}, False),
+            ("cursor://anysphere.cursor-mcp/oauth/callback", {}, False),
+        )
+        for uri, changes, promised in table:
+            page = self.broker.register(redirect_uris=[uri]).open(**changes)
+            self.assertEqual("30 days" in page.text, promised, (uri, changes))
 
     def test_warns_of_this_computer(self) -> None:
         """A client on the person's own computer is warned of, and no other."""

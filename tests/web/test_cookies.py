@@ -18,6 +18,7 @@ class CookieTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.state = mint(Kind.STATE)
         self.browser = mint(Kind.BROWSER)
+        self.seconds = limits.SIGN_IN
         self.make("https://broker.example")
 
     def make(self, url: str) -> None:
@@ -35,7 +36,7 @@ class CookieTests(SynchronousTestCase):
         self.visitor = Visitor(Site(endpoints, routes, clock), clock, host)
 
     async def set(self, request: SiteRequest) -> Answer:
-        self.cookies.set_browser(request, self.browser)
+        self.cookies.set_browser(request, self.browser, self.seconds)
         self.cookies.set_state(request, self.state)
         return b"."
 
@@ -63,6 +64,17 @@ class CookieTests(SynchronousTestCase):
             said = {attribute.lower() for attribute in attributes}
             wanted = {"path=/", "secure", "httponly", "samesite=lax"}
             self.assertEqual(said, wanted | {f"max-age={int(limits.SIGN_IN)}"})
+
+    def test_known(self) -> None:
+        """The cookie of a browser that is known lasts as long as it is known; the state's does
+        not."""
+        self.seconds = limits.KNOWN_BROWSER
+        lines = self.visitor.get("/set").headers.getRawHeaders("set-cookie", [])
+        ages = {line.partition("=")[0]: line.lower() for line in lines}
+        browser = ages.pop("__Host-fjmcp_browser")
+        self.assertIn(f"max-age={30 * 86400}", browser)
+        (state,) = ages.values()
+        self.assertIn(f"max-age={int(limits.SIGN_IN)}", state)
 
     def test_http(self) -> None:
         """Over http, on loopback, they have neither the prefix nor Secure, which browsers would

@@ -136,14 +136,22 @@ class RequestTests(DocumentCase):
         self.assertEqual(self.count("signins"), 0)
 
     def test_once_it_is_known(self) -> None:
-        """A refusal goes back to a client whose document is fresh, as to any other."""
+        """A client whose document is fresh is told what it did wrong, as any other is: at once if
+        its host is known, else by a link for the person to press."""
         self.hosts.publish(DOCUMENT)
         self.assertEqual(self.authorize().status, 200)
         visit = self.authorize(code_challenge=None)
-        self.assertEqual((visit.status, said(visit)["error"]), (303, "invalid_request"))
-        self.assertTrue((visit.header("location") or "").startswith(f"{CLIENT_URL}?"))
+        self.assertEqual((visit.status, visit.header("location")), (400, None))
+        self.assertIn(f'href="{CLIENT_URL}?error=invalid_request'.encode(), visit.body)
         self.assert_shown(self.authorize(redirect_uri=f"{CLIENT_URL}/"))
         self.assertEqual(self.hosts.asked, [URL])
+        self.hosts.publish(DOCUMENTS[CODE])
+        known = self.broker.known_by(DOCUMENTS[CODE])
+        here = known.registered["redirect_uris"][0]
+        self.assertEqual(self.authorize(known).status, 200)
+        visit = self.authorize(known, code_challenge=None)
+        self.assertEqual((visit.status, said(visit)["error"]), (303, "invalid_request"))
+        self.assertTrue((visit.header("location") or "").startswith(f"{here}?"))
 
     def test_rate(self) -> None:
         """Who knocks too often is refused before any host is asked."""

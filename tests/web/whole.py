@@ -10,11 +10,17 @@ from urllib.parse import parse_qsl, urlsplit
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.demo.browser import Browser, Page
-from fjmcp.testing import PUBLIC_URL, App, FakeChild, Visit, WholeBroker, now, walk
+from fjmcp.oauth.tokens import TokenText, digest
+from fjmcp.testing import FORGE_URL, PUBLIC_URL, App, FakeChild, Visit, WholeBroker, now, walk
 
 CALLBACK = f"{PUBLIC_URL}/oauth/callback"
 EXCHANGE = "POST /login/oauth/access_token"
 HOST = "broker.example"
+FORGE_HOST = "forge.example"
+KNOWN_URL = "https://claude.ai/api/mcp/auth_callback"
+"""Where a known assistant wants its browsers back."""
+LOCAL_URL = "http://127.0.0.1:1/cb"
+PRIVATE_URL = "cursor://anysphere.cursor-mcp/oauth/callback"
 
 
 class BrokerCase(SynchronousTestCase):
@@ -80,6 +86,76 @@ class BrokerCase(SynchronousTestCase):
     def open(self, browser: Browser, url: str) -> Page:
         """Go there."""
         return now(browser.open(url))
+
+    def browser_of(self, app: App) -> Browser:
+        """A browser that stops where this client is, too."""
+        browser = self.broker.browser()
+        browser.stops = (*browser.stops, *app.registered["redirect_uris"])
+        return browser
+
+
+class ConsentCase(BrokerCase):
+    """Each test has a browser, in which Alice has signed in once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.browser = self.broker.browser()
+        self.assertIn("code", self.app.sign_in(browser=self.browser))
+
+    # --- going -----------------------------------------------------------------
+
+    def visit(
+        self, app: App | None = None, browser: Browser | None = None, **changes: str | None
+    ) -> Visit:
+        """What an authorization request is answered with, nothing followed."""
+        target = (app or self.app).authorize_url(**changes).removeprefix(PUBLIC_URL)
+        visitor = self.broker.visitor()
+        visitor.cookies = dict(jar(browser or self.browser))
+        return visitor.get(target, accept="text/html")
+
+    def sign_out_at_forgejo(self, browser: Browser | None = None) -> None:
+        """The next one to sign in there may be somebody else."""
+        (browser or self.browser).cookies.pop(FORGE_HOST, None)
+
+    def send(self, form: dict[str, str], browser: Browser | None = None, **headers: str) -> Page:
+        """Send a form of ours with the cookies of a browser, and follow nothing."""
+        cookies = "; ".join(f"{n}={v}" for n, v in jar(browser or self.browser).items())
+        sent = {"origin": PUBLIC_URL} | headers | ({"cookie": cookies} if cookies else {})
+        visit = self.broker.visitor().post_form("/oauth/consent", form, **sent)
+        return Page("", visit.status, visit.body.decode(), visit.headers)
+
+    # --- judging ---------------------------------------------------------------
+
+    def shows_page(self, visit: Visit) -> bool:
+        """Whether our consent page is shown; if not, the browser goes to Forgejo."""
+        if visit.status == 200:
+            self.assertIn(b'value="allow"', visit.body)
+            self.assertIsNone(visit.header("location"))
+            return True
+        self.assertEqual(visit.status, 303, visit.body)
+        self.assertTrue((visit.header("location") or "").startswith(f"{FORGE_URL}/login/oauth/"))
+        return False
+
+    def assert_asked(
+        self, app: App | None = None, browser: Browser | None = None, **changes: str | None
+    ) -> None:
+        """This request has its person asked."""
+        self.assertTrue(self.shows_page(self.visit(app, browser, **changes)), changes)
+
+    def assert_remembered(
+        self, app: App | None = None, browser: Browser | None = None, **changes: str | None
+    ) -> None:
+        """For this request nobody is asked."""
+        self.assertFalse(self.shows_page(self.visit(app, browser, **changes)), changes)
+
+    def whose(self, browser: Browser | None = None) -> str | None:
+        """As whom a browser is known, by login."""
+        cookie = TokenText(jar(browser or self.browser).get("__Host-fjmcp_browser", ""))
+        found = self.rows(
+            "SELECT login FROM browsers JOIN accounts USING (account_id) WHERE browser = ?",
+            digest(cookie).value,
+        )
+        return found[0][0] if found else None
 
 
 def said(page: Page | Visit | str) -> dict[str, str]:

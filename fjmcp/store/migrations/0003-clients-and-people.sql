@@ -28,6 +28,7 @@ CREATE TABLE browsers (
     account_id      BIGINT NOT NULL,
     expires_at      DOUBLE PRECISION NOT NULL
 );
+CREATE INDEX browsers_by_account ON browsers (account_id);
 CREATE INDEX browsers_by_expiry ON browsers (expires_at);
 CREATE TABLE consents (
     consent         {blob} PRIMARY KEY,         -- digest of all that was consented to
@@ -40,6 +41,7 @@ CREATE INDEX consents_by_expiry ON consents (expires_at);
 
 ALTER TABLE signins ADD COLUMN known_as BIGINT;             -- whose this browser was when it began
 ALTER TABLE signins ADD COLUMN came_as BIGINT;              -- who came back instead, and is to say so
+ALTER TABLE signins ADD COLUMN remembered BIGINT;           -- 1: a remembered consent stood for our page
 
 -- A token that an operator made is a grant with a name and an end of its own.
 ALTER TABLE grants ADD COLUMN name TEXT;                    -- NULL for a client's

@@ -16,12 +16,17 @@ from fjmcp import limits
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.grants import CodeRow, GrantRow, RefreshRow
 from fjmcp.oauth.tokens import Digest
+from fjmcp.refusals import GRANT_EXPIRED
+from fjmcp.store.queries import consents
 from fjmcp.store.transactions import Cursor
 
 _GRANT: Final = (
     "grant_id, account_id, client_id, scopes, created_at, used_at, ended_at, end_reason, name,"
     " expires_at"
 )
+
+_BY_ITSELF: Final = frozenset({"expired", "room", GRANT_EXPIRED.reason})
+"""Reasons of an end that nobody wanted; any other one ends the consent, too."""
 
 
 # --- codes --------------------------------------------------------------------
@@ -144,17 +149,20 @@ def end(cursor: Cursor, grant_id: str, reason: str, now: float) -> bool:
     """
     Close a grant for ever, with all its tokens; False if it had ended before.
 
+    Unless it ended by itself, its person is asked before the client gets another.
     Only `fjmcp.broker.endings` and what it names may lead here, since what runs
     for the grant must end with it; or another process than the daemon, which
     notices (`fjmcp.broker.elsewhere`).
     """
     row = cursor.one(
         "UPDATE grants SET ended_at = ?, end_reason = ?"
-        " WHERE grant_id = ? AND ended_at IS NULL RETURNING grant_id",
+        " WHERE grant_id = ? AND ended_at IS NULL RETURNING account_id, client_id",
         now,
         reason,
         grant_id,
     )
+    if row is not None and reason not in _BY_ITSELF:
+        consents.forget(cursor, *row)
     cursor.execute("DELETE FROM access_tokens WHERE grant_id = ?", grant_id)
     # The digests of refresh tokens stay, so that a replay can be told from a
     # stranger's guess; their sealed successors go.

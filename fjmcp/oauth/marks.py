@@ -1,0 +1,66 @@
+"""
+What can be told of a client that nobody vouches for.
+
+Its name is its own word.  Where the code goes is not: so the marks are made of
+the redirect URI, and the name counts only against it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from fjmcp.oauth import known, redirects
+from fjmcp.oauth.clients import Client, Source
+from fjmcp.oauth.known import Assistant
+
+
+class Place(Enum):
+    """What kind of place a client goes back to; the value is for people who debug."""
+
+    KNOWN = "a host of a known assistant"
+    STRANGE = "a host that is not known"
+    LOOPBACK = "the person's own computer"
+    PRIVATE = "a scheme that any program may claim"
+
+
+@frozen
+class Marks:
+    """
+    What a person should know of a client before they allow it anything.
+
+    :ivar owner: the assistant that the place belongs to, where it is known.
+    :ivar posed: the assistant after which it calls itself without going back there.
+    """
+
+    place: Place
+    owner: Assistant | None = None
+    posed: Assistant | None = None
+
+
+def marks(name: str, redirect_uri: str) -> Marks:
+    """The marks of a client of this name that goes back to this judged URI."""
+    if redirect_uri in redirects.PRIVATE:
+        return Marks(Place.PRIVATE)
+    if redirects.is_loopback(redirect_uri):
+        # Claude Code is there, too: a name proves nothing, and refutes nothing.
+        return Marks(Place.LOOPBACK)
+    owner, called = known.assistant(redirect_uri), known.called(name)
+    posed = None if owner in called or not called else called[0]
+    return Marks(Place.STRANGE if owner is None else Place.KNOWN, owner, posed)
+
+
+def may_redirect_unseen(client: Client, redirect_uri: str) -> bool:
+    """
+    Whether a browser may be sent to this judged URI before its person has seen anything.
+
+    Anybody can register a client, with any page that they like to lead people to.
+    """
+    # RFC 9700 §4.11.2: the server "SHOULD only automatically redirect the user agent if it
+    # trusts the redirect URI".
+    return (
+        client.source is Source.CONFIGURED
+        or known.assistant(redirect_uri) is not None
+        or redirects.is_loopback(redirect_uri)
+    )
