@@ -174,18 +174,24 @@ def judge_unmet(params: Params, endpoints: Endpoints) -> OAuthRefusal | None:
     judged = redirects.judge(presented)
     if isinstance(judged, OAuthRefusal):
         return REDIRECT_MISMATCH.saying(f"The redirect_uri is refused. {judged.description}")
-    asked = judge_request(params, judged, endpoints)
+    asked = _asked(params, params.get("client_id", ""), judged, endpoints)
     return asked if isinstance(asked, OAuthRefusal) else None
 
 
 def judge_request(
-    params: Params, redirect_uri: str, endpoints: Endpoints
+    params: Params, client: Client, redirect_uri: str, endpoints: Endpoints
 ) -> AuthorizationRequest | OAuthRefusal:
     """
-    The request of the client that it names, whose `redirect_uri` was judged.
+    The request of a client whose `redirect_uri` was judged.
 
     A refusal from here goes back to the client by `error_url`.
     """
+    return _asked(params, client.client_id, redirect_uri, endpoints)
+
+
+def _asked(
+    params: Params, client_id: str, redirect_uri: str, endpoints: Endpoints
+) -> AuthorizationRequest | OAuthRefusal:
     # RFC 9101 is not supported; OpenID Connect Core §6 has the two codes for it.
     if "request" in params:
         return REQUEST_OBJECT
@@ -211,7 +217,7 @@ def judge_request(
     if isinstance(resource, OAuthRefusal):
         return resource
     return AuthorizationRequest(
-        client_id=params["client_id"],
+        client_id=client_id,
         redirect_uri=redirect_uri,
         state=params.get("state"),
         challenge=challenge,

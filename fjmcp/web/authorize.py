@@ -83,7 +83,7 @@ class Authorize:
         if isinstance(redirect_uri, OAuthRefusal):
             return redirect_uri
         assert client is not None
-        asked = judge_request(params, redirect_uri, self._endpoints)
+        asked = judge_request(params, client, redirect_uri, self._endpoints)
         if isinstance(asked, OAuthRefusal):
             self.log.info("authorization refused", reason=asked.reason, client=client_id)
             self._meter.refused(asked.reason)

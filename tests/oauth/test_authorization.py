@@ -184,7 +184,7 @@ class Unmet(SynchronousTestCase):
                 redirects.judge(judged), OAuthRefusal
             )
             self.assertTrue(
-                wrong or isinstance(judge_request(asked, str(judged), HOME), OAuthRefusal)
+                wrong or isinstance(judge_request(asked, known, str(judged), HOME), OAuthRefusal)
             )
 
 
@@ -194,7 +194,7 @@ class Requesting(SynchronousTestCase):
     def test_good(self) -> None:
         """A request as clients send it is kept with all that the token request needs."""
         self.assertEqual(
-            judge_request(params(), REDIRECT, HOME),
+            judge_request(params(), client(), REDIRECT, HOME),
             AuthorizationRequest(
                 client_id="c1",
                 redirect_uri=REDIRECT,
@@ -208,7 +208,7 @@ class Requesting(SynchronousTestCase):
     def test_smallest(self) -> None:
         """Without state, scope and resource the request is for both words and our endpoint."""
         asked = params(state=None, scope=None, resource=None, response_mode="query", prompt="x")
-        request = judge_request(asked, REDIRECT, HOME)
+        request = judge_request(asked, client(), REDIRECT, HOME)
         assert isinstance(request, AuthorizationRequest)
         self.assertIsNone(request.state)
         self.assertEqual(request.scopes, "forge:read forge:write")
@@ -248,7 +248,7 @@ class Requesting(SynchronousTestCase):
             ({"resource": "https://other.example/"}, refusals.RESOURCE_FOREIGN, "invalid_target"),
         ]
         for changes, refusal, error in cases:
-            answer = judge_request(params(**changes), REDIRECT, HOME)
+            answer = judge_request(params(**changes), client(), REDIRECT, HOME)
             self.assertEqual(answer, refusal, changes)
             self.assertEqual(refusal.error, error)
 
@@ -260,7 +260,7 @@ class Requesting(SynchronousTestCase):
     )
     def test_any_text(self, changes: dict[str, str]) -> None:
         """Any parameters are judged; what is taken survives the store and has an S256 challenge."""
-        request = judge_request(params(**changes), REDIRECT, HOME)
+        request = judge_request(params(**changes), client(), REDIRECT, HOME)
         if isinstance(request, AuthorizationRequest):
             self.assertEqual(AuthorizationRequest.from_json(request.to_json()), request)
             self.assertRegex(request.challenge, r"\A[A-Za-z0-9._~-]{43,128}\Z")
