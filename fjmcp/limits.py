@@ -227,7 +227,8 @@ RATES_OF_CLIENT: Final = {
 }
 """Of one client.  `authorize`: ten times what one block may do, since a client
 may be the same for everybody, as VS Code is.  `token`: a client without a
-secret, whose name anybody can use, counts apart in each address block."""
+secret, whose name anybody can use, counts apart in each address block, and one
+that is named by the URL of its document not at all: it is everybody's."""
 
 RATE_OF_GRANT: Final = (60, 10.0)
 """Refreshes of one grant.  Clients race themselves, a dozen windows at once;

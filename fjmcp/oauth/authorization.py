@@ -245,7 +245,7 @@ def intended(
     A remembered consent that covers it covers the redirect URI, too.
     """
     return AuthorizationRequest(
-        client_id=params["client_id"],
+        client_id=client.client_id,
         redirect_uri=redirect_uri,
         state=params.get("state"),
         challenge="",

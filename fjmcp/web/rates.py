@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.web.http import Request
 
 from fjmcp import limits
-from fjmcp.oauth.clients import Client
+from fjmcp.oauth.clients import Client, Source
 from fjmcp.oauth.metadata import NONE
 from fjmcp.refusals import (
     TOO_MANY,
@@ -86,6 +86,10 @@ class Rates:
 
     def client(self, door: Door, request: Request, client: Client) -> OAuthRefusal | None:
         """Count a request of a client, which has authenticated if it can."""
+        if door is Door.TOKEN and client.source is Source.DOCUMENT:
+            # It is the same for everybody, and everybody knows its name: one share of it for all
+            # of claude.ai would be too little, and anybody could use it up.
+            return None
         name = client.client_id
         if door is Door.TOKEN and client.metadata.token_endpoint_auth_method == NONE:
             # Everybody can name a public client: let nobody use up what is another's.

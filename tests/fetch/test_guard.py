@@ -167,6 +167,14 @@ class TurnTests(Case):
             self.connect(errand, f"{n}.example") for n, errand in enumerate(self.errands)
         ]
 
+    def tearDown(self) -> None:
+        """Let nothing wait for ever."""
+        for waiting in self.waiting:
+            waiting.addErrback(lambda failure: None)
+        for held in self.names.held or ():
+            if not held.called:
+                held.callback([])
+
     def answer(self, number: int) -> None:
         """A look-up that waits has its answer."""
         assert self.names.held is not None

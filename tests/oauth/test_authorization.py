@@ -195,7 +195,7 @@ class Unmet(SynchronousTestCase):
                 redirects.judge(judged), OAuthRefusal
             )
             self.assertTrue(
-                wrong or isinstance(judge_request(asked, client(), str(judged), HOME), OAuthRefusal)
+                wrong or isinstance(judge_request(asked, known, str(judged), HOME), OAuthRefusal)
             )
 
 

@@ -9,6 +9,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
+from fjmcp.oauth import known
 from fjmcp.testing import App, Visit, Visitor, WholeBroker, now, walk
 from fjmcp.web.addresses import Proxies
 from fjmcp.web.rates import Door
@@ -233,6 +234,17 @@ class ClientTests(Doors):
         at_once, _ = limits.RATES_OF_CLIENT["token"]
         self.assert_refused(self.flood(lambda: self.guess(app, FLOODER), at_once))
         self.assertEqual(self.guess(app, HONEST).json()["error"], "invalid_grant")
+
+    def test_document(self) -> None:
+        """A client that everybody knows by its URL has no share that anybody could use up, or
+        that all of claude.ai had to do with."""
+        app = self.broker.known_by(known.DOCUMENTS["https://vscode.dev/oauth/client-metadata.json"])
+        for _ in range(limits.RATES_OF_CLIENT["token"][0] + 1):
+            self.assertEqual(self.guess(app, HOSTED).json()["error"], "invalid_grant")
+        greedy = limits.RATES_OF_CLIENT["authorize"][0]
+        numbers = iter(range(1_000_000))
+        refused = self.flood(lambda: self.authorize(app, f"203.0.{next(numbers) % 250}.1"), greedy)
+        self.assertEqual(refused.status, 429)
 
     def test_unnamed(self) -> None:
         """A wrong secret does not count against the client that it is tried on."""
