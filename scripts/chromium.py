@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Error, sync_playwright
 
 SECONDS = 30.0
 
@@ -45,12 +45,17 @@ MEASURES = """() => ({
 class Walk:
     """One sign-in, and what was seen on the way."""
 
-    def __init__(self, page: Page, plan: dict[str, Any]) -> None:
-        self.page = page
+    def __init__(self, context: BrowserContext, plan: dict[str, Any]) -> None:
+        self.context = context
         self.plan = plan
         self.seen: dict[str, Any] = {"console": [], "elsewhere": [], "pages": {}, "end": ""}
         self.end = ""
         self.sent_to_end = False
+        self.new_tab()
+
+    def new_tab(self) -> None:
+        """Go on in another tab: in the last one a page may still be on its way."""
+        self.page = page = self.context.new_page()
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.seen["console"].append(f"error: {error}"))
         page.on("request", lambda request: self._request(request.url))
@@ -105,13 +110,14 @@ class Walk:
         said = self.plan["user"], self.plan["password"]
         met["hosted"] = self._met(hosted, *said)
         met["hosted, again"] = self._met(hosted, *said)
-        self.page.context.clear_cookies(name=self.plan["forge_cookie"])
+        self.context.clear_cookies(name=self.plan["forge_cookie"])
         met["another"] = self._met(hosted, *self.plan["another"])
         self.seen["again"] = met
 
     def _met(self, url: str, user: str, password: str) -> list[str]:
         """Our pages on the way to a client that is nowhere: being sent there is the end."""
         met: list[str] = []
+        self.new_tab()
         self.end, self.sent_to_end = _end_of(url), False
         try:
             self.page.goto(url)
@@ -187,10 +193,11 @@ def main(plan_path: str, url: str) -> int:
             has_touch=phone,
             color_scheme="dark" if plan["look"].endswith("dark") else "light",
         )
-        walk = Walk(context.new_page(), plan)
+        walk = Walk(context, plan)
         try:
             walk.go(url)
             walk.again(url)
+            walk.new_tab()
             asked = list(walk.seen["console"])
             walk.others()
             # A refusal's status is 400, which Chromium calls an error of loading.
