@@ -109,6 +109,9 @@ def python_sdk(place: Place, document: str | None = None) -> Seen:
         async with assistant.session() as session:
             tools = (await session.list_tools()).tools
             text = said(await session.call_tool(place.tool, {}))
+            info = assistant.memory.info
+            client_id = info and info.client_id
+            expect(document in (None, client_id), f"it registered: {client_id}")
             return Seen(frozenset(tool.name for tool in tools), text)
 
     return asyncio.run(run())
