@@ -32,7 +32,10 @@ from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCESS_DENIED,
     ACCOUNT_PROHIBITED,
+    ADMIN_NOT_LET_IN,
+    NOT_LET_IN,
     OAUTH_STORE_DOWN,
+    SCOPE_TOO_NARROW,
     SCOPE_TOO_WIDE,
     SIGN_IN_FORGED,
     SIGN_IN_MISCONFIGURED,
@@ -74,7 +77,17 @@ class Explained:
     url: str = field(repr=False)
 
 
-FOR_THE_PERSON: Final = frozenset({SCOPE_TOO_WIDE, ACCOUNT_PROHIBITED, SIGN_IN_MISCONFIGURED})
+FOR_THE_PERSON: Final = frozenset(
+    refusal.reason
+    for refusal in (
+        SCOPE_TOO_WIDE,
+        SCOPE_TOO_NARROW,
+        ACCOUNT_PROHIBITED,
+        NOT_LET_IN,
+        ADMIN_NOT_LET_IN,
+        SIGN_IN_MISCONFIGURED,
+    )
+)
 """What only the person can mend, or can tell somebody of (design D11); clients show little."""
 
 
@@ -175,7 +188,7 @@ class SignIns:
         if isinstance(person, OAuthRefusal):
             await self._store.write(signins.finish, row.signin)
             url = self._back(row, person)
-            return Explained(person, url) if person in FOR_THE_PERSON else url
+            return Explained(person, url) if person.reason in FOR_THE_PERSON else url
         ours = mint(Kind.CODE)
         await self._store.write(
             _answer, row, digest(ours), person.account_id, self._clock.seconds()

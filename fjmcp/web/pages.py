@@ -93,7 +93,8 @@ def onward(url: str) -> Deferred[bytes]:
 
 def explained(refusal: OAuthRefusal, url: str) -> Deferred[bytes]:
     """What is wrong, for the person to read before the client is told of it at `url`."""
-    words = {"says": refusal.description, "error": refusal.error}
+    whose = f"You are signed in at Forgejo as {refusal.login}. " if refusal.login else ""
+    words = {"says": whose + refusal.description, "error": refusal.error}
     return _html(_Page(_EXPLAINED, url=url, host=redirects.host(url), **words))
 
 
