@@ -53,6 +53,7 @@ from fjmcp.daemon.clocks import WallClock
 from fjmcp.daemon.settings import Settings
 from fjmcp.demo.browser import Body, Browser, Page
 from fjmcp.demo.forge.standin import StandIn
+from fjmcp.forge.admission import Admission
 from fjmcp.forge.client import Pair, http_over
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.authorization import AuthorizationRequest
@@ -768,6 +769,8 @@ class WholeBroker:
     :ivar forge: where Alice and Bob have accounts.
     :ivar wires: how Forgejo is reached; `flush` brings a late answer home.
     :ivar set_by: by how many seconds the broker's machine's clock was set.
+    :ivar scopes: what it asks Forgejo for.
+    :ivar admission: who may come in.
     """
 
     reactor: FakeReactor = field(factory=FakeReactor)
@@ -778,6 +781,8 @@ class WholeBroker:
     trusted_proxies: Proxies | None = None
     meter: Meter = SILENT
     set_by: float = 0.0
+    scopes: str = SCOPES
+    admission: Admission = field(factory=Admission)
     child: Recipe = field(factory=lambda: recipe_for(["/opt/forgejo-mcp"]))
     parts: Parts = field(init=False)
 
@@ -794,7 +799,7 @@ class WholeBroker:
             forgejo_url=FORGE_URL,
             forgejo_oauth_client_id=self.forge.client_id,
             forgejo_oauth_client_secret=self.forge.client_secret,
-            forgejo_oauth_scopes=SCOPES,
+            forgejo_oauth_scopes=self.scopes,
             store=Path("none"),
             keys=KeySources(None, None, None),
             child=self.child,
@@ -806,6 +811,9 @@ class WholeBroker:
             unknown_session_status=404,
             require_session_id=False,
             debug=False,
+            allow_users=self.admission.users,
+            allow_orgs=self.admission.orgs,
+            deny_admins=self.admission.deny_admins,
         )
         self.parts = assemble(
             settings,
@@ -842,7 +850,7 @@ class WholeBroker:
         person = self.forge.instance.person(login)
         assert person is not None
         began = self.reactor.seconds()
-        pair = Pair.read(self.forge.hand_out(login, SCOPES), began, began, None)
+        pair = Pair.read(self.forge.hand_out(login, self.scopes), began, began, None)
         assert pair is not None
         sealed = Pairs(self.store, self.ring, self.reactor).seal(person.id, pair)
         nowhere = digest(mint(Kind.SIGN_IN))

@@ -20,6 +20,7 @@ from fjmcp.children.profiles import Recipe, recipe_for
 from fjmcp.daemon import shapes
 from fjmcp.daemon.sources import Given, Problem, Said, from_environment, from_file, from_flags
 from fjmcp.daemon.table import BY_NAME, TABLE
+from fjmcp.forge.admission import Admission
 from fjmcp.store.keys import KeySources
 from fjmcp.web.addresses import Proxies
 
@@ -32,6 +33,8 @@ SECRET_LIMIT: Final = 4096
 # Of each of these only one can hold.
 _SECRET: Final = ("forgejo-oauth-client-secret", "forgejo-oauth-client-secret-file")
 _CHILD: Final = ("child-command", "forgejo-mcp-binary")
+
+_PEOPLE: Final = ("allow-users", "allow-orgs", "deny-admins")
 
 
 @frozen(kw_only=True)
@@ -48,6 +51,8 @@ class Settings:
     :ivar child: how a child is started.
     :ivar max_sessions: live children in total.
     :ivar metrics_listen: as `listen`, for /metrics; None for none.
+    :ivar allow_users: logins; none is no list.
+    :ivar allow_orgs: organizations, and teams as `organization:team`; likewise.
     """
 
     listen: str
@@ -69,6 +74,14 @@ class Settings:
     require_session_id: bool
     debug: bool
     metrics_listen: str | None = None
+    allow_users: frozenset[str] = frozenset()
+    allow_orgs: frozenset[str] = frozenset()
+    deny_admins: bool = False
+
+    @property
+    def admission(self) -> Admission:
+        """Who may come in."""
+        return Admission(self.allow_users, self.allow_orgs, self.deny_admins)
 
 
 @frozen
@@ -128,6 +141,7 @@ class _Judge:
         secret = self.client_secret()
         child = self.child()
         store = values["store"] if self.find("store") else self.default_store()
+        admission = self.admission(values)
         settings = None
         if not self.problems:
             assert child is not None and secret is not None and store is not None
@@ -151,6 +165,9 @@ class _Judge:
                 require_session_id=values["require-session-id"],
                 debug=values["debug"],
                 metrics_listen=values["metrics-listen"],
+                allow_users=admission.users,
+                allow_orgs=admission.orgs,
+                deny_admins=admission.deny_admins,
             )
         return Gathered(settings, tuple(self.problems), tuple(self.warnings))
 
@@ -194,6 +211,21 @@ class _Judge:
         except ValueError as error:
             self.problem(str(error), name, where)
             return None
+
+    def admission(self, values: Mapping[str, Any]) -> Admission:
+        """Who may come in; it must be possible to see who is."""
+        users, orgs = values["allow-users"] or (), values["allow-orgs"] or ()
+        rule = Admission(users, orgs, bool(values["deny-admins"]))
+        scopes = values["forgejo-oauth-scopes"]
+        lacking = rule.lacks(scopes) if isinstance(scopes, str) else []
+        if lacking:
+            said = [name for name in _PEOPLE if values[name]]
+            self.problem(
+                f"must allow {' and '.join(lacking)}, or it cannot be seen who may come in by"
+                f" {' and '.join(BY_NAME[name].flag for name in said)}",
+                "forgejo-oauth-scopes",
+            )
+        return rule
 
     def default_store(self) -> Path | None:
         # systemd separates several folders by colons.
