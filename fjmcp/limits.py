@@ -266,6 +266,16 @@ burns the refresh token (design D8)."""
 FORGE_BODY: Final = 1024 * 1024
 """An answer of Forgejo that we read ourselves; honest ones are under 8 KiB."""
 
+FORGE_PAGE: Final = 50
+"""Entries asked for in a page of a list: what Forgejo gives at most by default."""
+
+FORGE_PAGES: Final = 20
+"""Pages of one list.  Somebody who is in a thousand teams is a fault."""
+
+FORGE_LOOK: Final = FORGE_ANSWER
+"""One look at who somebody is, their organizations and teams included: a request
+may be waiting for it."""
+
 REFRESH_LEAD: Final = 5 * 60.0
 """Refresh a credential so long before it ends (design D7)."""
 
@@ -300,9 +310,9 @@ REFRESH_ROUNDS: Final = 3
 """Refreshes that one request may see: its own, and those that a row which
 changed meanwhile makes needful."""
 
-EXCHANGE_CLAIM: Final = FORGE_TOKEN + 2 * FORGE_ANSWER + 15.0
+EXCHANGE_CLAIM: Final = FORGE_TOKEN + FORGE_ANSWER + FORGE_LOOK + 15.0
 """From the start of a code exchange until its pair is in the account's row:
-the exchange, introspection, the user, and 15 s to commit."""
+the exchange, introspection, the look at who it is, and 15 s to commit."""
 
 PAIR_RETRY: Final = 1.0
 """Between two tries to store a pair while the store is down."""

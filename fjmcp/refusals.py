@@ -9,7 +9,8 @@ A refusal is a value.  The sentence says what is wrong and what to do.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 from attrs import evolve, frozen
 
@@ -29,6 +30,8 @@ class OAuthRefusal:
     description: str
     status: int = 400
     retry_after: int | None = None
+    login: str = ""
+    """As whom the person is signed in at Forgejo: for their own eyes, never for a client."""
 
     def saying(self, description: str) -> OAuthRefusal:
         """The same refusal with a more exact sentence."""
@@ -708,6 +711,51 @@ ACCOUNT_PROHIBITED: Final = OAuthRefusal(
     " again.",
     status=403,
 )
+
+SCOPE_TOO_NARROW: Final = OAuthRefusal(
+    "scope-too-narrow",
+    "access_denied",
+    "This server lets only certain accounts in, and Forgejo does not let it see whether yours is"
+    " one: you allowed it when it asked for less. At Forgejo, under Settings, Applications, revoke"
+    " it; then connect again.",
+    status=403,
+)
+NOT_LET_IN: Final = OAuthRefusal(
+    "not-let-in",
+    "access_denied",
+    "This server lets only certain accounts in, and this is none of them. Sign in at Forgejo as"
+    " another account and connect again, or ask whoever runs this server.",
+    status=403,
+)
+ADMIN_NOT_LET_IN: Final = OAuthRefusal(
+    "admin-not-let-in",
+    "access_denied",
+    "This server lets no administrators of Forgejo in, and this account is one. Sign in at Forgejo"
+    " as another account and connect again, or ask whoever runs this server.",
+    status=403,
+)
+
+WHY_ASLEEP: Final[Mapping[str, str]] = {
+    ACCOUNT_PROHIBITED.reason: "Forgejo does not let this account use its API any more: it is"
+    " blocked, or must first change its password or set up two-factor sign-in. See to it at"
+    " Forgejo, then sign in again.",
+    SCOPE_TOO_NARROW.reason: "This server lets only certain accounts in, and Forgejo does not let"
+    " it see whether this is one. Sign in again to see what to do.",
+    NOT_LET_IN.reason: "This server does not let this account in any more. Sign in again as"
+    " another account, or ask whoever runs this server.",
+    ADMIN_NOT_LET_IN.reason: "This server lets no administrators of Forgejo in, and this account"
+    " is one. Sign in again as another account, or ask whoever runs this server.",
+}
+"""By the reason that put an account to sleep, what is said of it to its clients."""
+
+_R = TypeVar("_R", OAuthRefusal, McpRefusal)
+
+
+def asleep(refusal: _R, reason: str | None) -> _R:
+    """A refusal of a dead account, with the sentence for what put it to sleep, if one is known."""
+    words = WHY_ASLEEP.get(reason or "")
+    return refusal if words is None else refusal.saying(words)
+
 
 # --- the door, in both tongues ------------------------------------------------------------
 

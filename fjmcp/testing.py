@@ -64,6 +64,7 @@ from fjmcp.daemon.settings import Settings
 from fjmcp.demo.browser import Body, Browser, Page
 from fjmcp.demo.forge.standin import StandIn
 from fjmcp.fetch.documents import Errand
+from fjmcp.forge.admission import Admission
 from fjmcp.forge.client import Pair, http_over
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.authorization import AuthorizationRequest
@@ -893,6 +894,8 @@ class WholeBroker:
     :ivar wires: how Forgejo is reached; `flush` brings a late answer home.
     :ivar publishers: the hosts of metadata documents, all of them away at first.
     :ivar set_by: by how many seconds the broker's machine's clock was set.
+    :ivar scopes: what it asks Forgejo for.
+    :ivar admission: who may come in.
     """
 
     reactor: FakeReactor = field(factory=FakeReactor)
@@ -907,6 +910,8 @@ class WholeBroker:
     allowed_origins: frozenset[str] = frozenset()
     meter: Meter = SILENT
     set_by: float = 0.0
+    scopes: str = SCOPES
+    admission: Admission = field(factory=Admission)
     child: Recipe = field(factory=lambda: recipe_for(["/opt/forgejo-mcp"]))
     settings: Mapping[str, Any] = field(factory=dict)
     """What an operator set in other ways than the defaults."""
@@ -926,7 +931,7 @@ class WholeBroker:
             forgejo_url=FORGE_URL,
             forgejo_oauth_client_id=self.forge.client_id,
             forgejo_oauth_client_secret=self.forge.client_secret,
-            forgejo_oauth_scopes=SCOPES,
+            forgejo_oauth_scopes=self.scopes,
             store=Path("none"),
             keys=KeySources(None, None, None),
             child=self.child,
@@ -939,6 +944,9 @@ class WholeBroker:
             require_session_id=False,
             debug=False,
             allowed_origins=self.allowed_origins,
+            allow_users=self.admission.users,
+            allow_orgs=self.admission.orgs,
+            deny_admins=self.admission.deny_admins,
         )
         self.parts = assemble(
             evolve(settings, **self.settings),
@@ -976,7 +984,7 @@ class WholeBroker:
         person = self.forge.instance.person(login)
         assert person is not None
         began = self.reactor.seconds()
-        pair = Pair.read(self.forge.hand_out(login, SCOPES), began, began, None)
+        pair = Pair.read(self.forge.hand_out(login, self.scopes), began, began, None)
         assert pair is not None
         sealed = Pairs(self.store, self.ring, self.reactor).seal(person.id, pair)
         nowhere = digest(mint(Kind.SIGN_IN))

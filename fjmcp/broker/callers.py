@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime
 from fjmcp import limits
 from fjmcp.oauth.grants import grant_end, grant_live
 from fjmcp.oauth.tokens import Digest, TokenText, digest
-from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD, McpRefusal
+from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD, McpRefusal, asleep
 from fjmcp.store.queries import grants
 from fjmcp.store.transactions import Store
 
@@ -108,7 +108,7 @@ class Callers:
         if bearer is None or bearer.expires_at <= now or not grant_live(bearer.grant, now):
             return BAD_TOKEN
         if bearer.dead:
-            return CREDENTIAL_DEAD
+            return asleep(CREDENTIAL_DEAD, bearer.dead_reason)
         grant = bearer.grant
         caller = Caller(
             grant_id=grant.grant_id,

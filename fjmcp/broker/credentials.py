@@ -13,6 +13,21 @@ stored is a person who has to sign in again.  Therefore:
 * which of two pairs is newer is decided by their counters, not by who came last;
 * *refused* means dead only after everybody who may hold a newer pair had the
   time to store it; whatever else goes wrong changes nothing but a time in the row.
+
+A good refresh proves no good account, so one look at the API follows each
+(`fjmcp.broker.looks`): a person who may not come in any more is put to sleep.
+The claim ends with the commit of the pair, before the look, which needs none:
+a claim is about the refresh token, of which one may be spent at a time, and a
+look changes nothing at Forgejo.  Its no is written only while the row still has
+the version that was looked at; a pair that came in meanwhile brings a look of
+its own.  Hence:
+
+* who asks in this process waits for the look, but no longer than for a slow
+  refresh; another process may work with the new pair meanwhile, as it might
+  have with the old one, whose token lives on at Forgejo anyway;
+* an end of the process between the commit and the verdict, a stop, or a store
+  that does not take the verdict, loses it: the account works until the next
+  refresh looks again, an access token's life later at most.
 """
 
 from __future__ import annotations
@@ -30,10 +45,18 @@ from twisted.logger import Logger
 from fjmcp import limits
 from fjmcp.broker.exchanges import Exchanges, Peer, SignedIn
 from fjmcp.broker.flights import Flights
+from fjmcp.broker.looks import Denied, Looks
 from fjmcp.broker.pairs import Pairs
-from fjmcp.forge.client import ForgeToken, NewPair, Refused, Troubled
+from fjmcp.forge.admission import Admission
+from fjmcp.forge.client import ForgeToken, NewPair, Pair, Refused, Troubled
 from fjmcp.oauth.tokens import Digest
-from fjmcp.refusals import CREDENTIAL_DEAD, CREDENTIAL_TROUBLED, McpRefusal, OAuthRefusal
+from fjmcp.refusals import (
+    CREDENTIAL_DEAD,
+    CREDENTIAL_TROUBLED,
+    McpRefusal,
+    OAuthRefusal,
+    asleep,
+)
 from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account, Exchange
 from fjmcp.store.transactions import Cursor, Store
@@ -65,7 +88,7 @@ class Credentials:
 
     `owner` names this process, differently after each start.  `lead`: a
     credential with fewer seconds left is refreshed first.  `suspend` is told of
-    an account whose credential has died.
+    an account whose credential has died, or whose person may not come in.
     """
 
     log = Logger()
@@ -78,14 +101,27 @@ class Credentials:
     _suspend: Callable[[int], Awaitable[None]] = _nobody
     _tasks: Tasks = field(factory=Tasks, init=False)
     _pairs: Pairs = field(init=False)
+    _looks: Looks = field(init=False)
     _exchanges: Exchanges = field(init=False)
     _refreshes: Flights[int, Account | None] = field(init=False)
     _stopping: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._pairs = Pairs(self._store, self._ring, self._clock)
-        self._exchanges = Exchanges(self._store, self._clock, self._pairs, self._forge)
+        self._looks = Looks(self._forge, self._clock)
+        self._exchanges = Exchanges(
+            self._store, self._clock, self._pairs, self._forge, self._looks, self._slept
+        )
         self._refreshes = Flights(self._tasks)
+
+    @property
+    def admission(self) -> Admission:
+        """Who may come in; holds from the next look on."""
+        return self._looks.admission
+
+    @admission.setter
+    def admission(self, rule: Admission) -> None:
+        self._looks.admission = rule
 
     # --- using ------------------------------------------------------------------
 
@@ -97,7 +133,8 @@ class Credentials:
         """
         row = await self._store.read(accounts.find, account_id)
         for _ in range(limits.REFRESH_ROUNDS):
-            if row is None or row.dead or not self._due(row):
+            # A refresh under way may have stored its pair, and be looking at the person.
+            if row is None or row.dead or not (self._due(row) or account_id in self._refreshes):
                 break
             fresh = self._refreshes.join(account_id, partial(self._renew, row))
             if row.expires_at > self._clock.seconds():
@@ -111,7 +148,7 @@ class Credentials:
             if not changed:
                 break
         if row is None or row.dead:
-            return CREDENTIAL_DEAD
+            return asleep(CREDENTIAL_DEAD, None if row is None else row.dead_reason)
         now = self._clock.seconds()
         if row.expires_at <= now:
             wait = max(1, ceil((row.retry_after or 0.0) - now))
@@ -205,7 +242,7 @@ class Credentials:
                     count=sealed.forge_count,
                     used=used,
                 )
-                return kept
+                return await self._look(kept, pair)
             case Refused():
                 self.log.warn(
                     "refresh refused, {error}: {description}",
@@ -218,6 +255,15 @@ class Credentials:
             case Troubled():
                 self._pairs.alarm(outcome, "refresh", account=row.account_id)
                 return await self._put_off(row, outcome.retry_after)
+
+    async def _look(self, kept: Account | None, pair: Pair) -> Account | None:
+        """The row after a look at its person with a new pair; only a clear no changes it."""
+        if kept is None or kept.dead or self._stopping:
+            return kept
+        verdict = await self._looks.look(pair.access, kept.account_id)
+        if not isinstance(verdict, Denied):
+            return kept
+        return await self._bury(kept, verdict.refusal.reason)
 
     async def _refused(self, row: Account) -> Account | None:
         """
@@ -255,15 +301,28 @@ class Credentials:
             accounts.put_off, row.account_id, row.version, self._owner, until
         )
 
-    async def _bury(self, row: Account) -> Account | None:
+    async def _bury(self, row: Account, reason: str | None = None) -> Account | None:
         buried = await self._store.write(
-            accounts.mark_dead, row.account_id, row.version, self._owner, self._clock.seconds()
+            accounts.mark_dead,
+            row.account_id,
+            row.version,
+            self._owner,
+            self._clock.seconds(),
+            reason,
         )
         if buried is not None and buried.dead:
-            self.log.warn("credential is dead", account=row.account_id, version=row.version)
-            # Not awaited: what it ends may be waiting for us.
-            self._tasks.start(self._tell(row.account_id), "putting an account to sleep")
+            self._slept(buried)
         return buried
+
+    def _slept(self, row: Account) -> None:
+        if row.dead_reason is None:
+            self.log.warn("credential is dead", account=row.account_id, version=row.version)
+        else:
+            self.log.warn(
+                "account may not come in any more", account=row.account_id, reason=row.dead_reason
+            )
+        # Not awaited: what it ends may be waiting for us.
+        self._tasks.start(self._tell(row.account_id), "putting an account to sleep")
 
     async def _lost(self, row: Account) -> Account | None:
         self.log.critical(

@@ -2,7 +2,8 @@
 The two doors by which a grant ends or sleeps (design D23).
 
 *End* closes the grant's row for ever: revocation, reuse, an operator, expiry.
-*Suspend* leaves row and refresh family: a dead credential, a blocked user.
+*Suspend* leaves row and refresh family: a dead credential, a person who may not
+come in (blocked at Forgejo, or by the operator's rule).
 Either empties the callers, ends what runs for the grant with an error, and
 only then is answered.  Sessions stay: the account and client may come back.
 """
@@ -20,9 +21,9 @@ from twisted.logger import Logger
 from fjmcp import limits
 from fjmcp.broker.callers import Callers
 from fjmcp.meter import SILENT, Meter
-from fjmcp.refusals import CREDENTIAL_DEAD, GRANT_ENDED, McpRefusal
-from fjmcp.store.queries import grants
-from fjmcp.store.transactions import Store
+from fjmcp.refusals import CREDENTIAL_DEAD, GRANT_ENDED, McpRefusal, asleep
+from fjmcp.store.queries import accounts, grants
+from fjmcp.store.transactions import Cursor, Store
 
 
 class Runs(Protocol):
@@ -86,10 +87,10 @@ class Endings:
     async def suspend(self, account_id: int) -> None:
         """Put every grant of an account to sleep until its next sign-in."""
         self._callers.forget_account(account_id)
-        asleep = await self._store.read(grants.live_of_account, account_id)
-        for grant_id in asleep:
+        sleeping, reason = await self._store.read(_sleeping, account_id)
+        for grant_id in sleeping:
             self.log.info("grant sleeps", grant=grant_id, account=account_id)
-        await self._stop(asleep, CREDENTIAL_DEAD)
+        await self._stop(sleeping, asleep(CREDENTIAL_DEAD, reason))
 
     async def _stop(self, grant_ids: Iterable[str], refusal: McpRefusal) -> None:
         # All at once: a child may take seconds to end, and the next one works on meanwhile.
@@ -104,3 +105,10 @@ class Endings:
         # One that fails must not keep the next from ending.
         with self.log.failuresHandled("while ending {grant}", grant=grant_id):
             await runs.end_grant(grant_id, refusal)
+
+
+def _sleeping(cursor: Cursor, account_id: int) -> tuple[list[str], str | None]:
+    """The live grants of an account, and why it sleeps."""
+    row = accounts.find(cursor, account_id)
+    reason = None if row is None else row.dead_reason
+    return grants.live_of_account(cursor, account_id), reason

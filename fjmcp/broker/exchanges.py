@@ -7,16 +7,21 @@ Signing in at Forgejo: from its code to a pair in the account's row (design D8).
     exchange  Forgejo gives a pair, and kills the account's refresh token
     seal      the pair stands in the sign-in's row
     identify  introspection: whose it is, for us, not too wide (design D11)
-    user      the API takes it, so the account is not blocked
+    look      the API takes it, and the person may come in (`fjmcp.broker.looks`)
     admit     one transaction moves it to the account's row
+
+A person who may not come in gets nothing; but an account that is known keeps
+the pair, since its own refresh token died of it, and sleeps.
 
 What a crash, or a Forgejo that does not answer, leaves between *seal* and
 *admit* is finished later: at the next start, or before an account is given up.
+Nobody looks at its person then: it wakes no account that sleeps because they
+may not come in, and a dead one only to be refreshed and looked at first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from attrs import define, evolve, frozen
@@ -25,6 +30,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from fjmcp import limits
+from fjmcp.broker.looks import Admitted, Denied, Directory, Looks, Undecided
 from fjmcp.broker.pairs import Pairs
 from fjmcp.forge import scopes
 from fjmcp.forge.client import (
@@ -35,11 +41,9 @@ from fjmcp.forge.client import (
     Pair,
     Refused,
     Troubled,
-    User,
 )
 from fjmcp.oauth.tokens import Digest
 from fjmcp.refusals import (
-    ACCOUNT_PROHIBITED,
     SCOPE_TOO_WIDE,
     SIGN_IN_MISCONFIGURED,
     SIGN_IN_MIXED_UP,
@@ -49,12 +53,12 @@ from fjmcp.refusals import (
     OAuthRefusal,
 )
 from fjmcp.store.queries import accounts
-from fjmcp.store.queries.accounts import Exchange
+from fjmcp.store.queries.accounts import Account, Exchange
 from fjmcp.store.transactions import Store
 from fjmcp.store.vault import Unsealable
 
 
-class Peer(Protocol):
+class Peer(Directory, Protocol):
     """What is asked of Forgejo; `fjmcp.forge.client.Forge` is one."""
 
     @property
@@ -74,9 +78,6 @@ class Peer(Protocol):
     async def introspect(self, token: ForgeToken) -> Introspected | Troubled:
         """Whose token it is, for whom, with what scopes."""
 
-    async def user(self, access: ForgeToken) -> User | Refused | Troubled:
-        """Whose token it is, by the API."""
-
 
 @frozen
 class SignedIn:
@@ -93,13 +94,19 @@ class SignedIn:
 
 @define(eq=False)
 class Exchanges:
-    """The pairs between Forgejo's reply and their account."""
+    """
+    The pairs between Forgejo's reply and their account.
+
+    `sleeps` is told of an account that was put to sleep.
+    """
 
     log = Logger()
     _store: Store
     _clock: IReactorTime
     _pairs: Pairs
     _forge: Peer
+    _looks: Looks
+    _sleeps: Callable[[Account], None]
     stopping: bool = False
     """Set at a stop: what waits for others ends."""
 
@@ -136,27 +143,42 @@ class Exchanges:
         found = await self._identify(signin, pair)
         if isinstance(found, OAuthRefusal):
             return found
-        user = await self._forge.user(pair.access)
-        refusal = _judge_user(user, found.account_id)
-        if refusal is SIGN_IN_MIXED_UP:
-            self.log.critical("introspection and API name different people", signin=signin.short)
-            return await self._throw_away(signin, refusal)
-        sealed = self._pairs.seal(found.account_id, pair)
-        if refusal is not None:
-            # An account that is known goes on with it when the trouble is over:
-            # its own refresh token died of this pair.
-            await self._pairs.insist(accounts.readmit, signin, found.account_id, sealed)
-            return refusal
-        person = evolve(found, login=user.login) if isinstance(user, User) else found
-        row = await self._pairs.insist(
-            accounts.admit,
-            signin,
-            person.account_id,
-            person.login,
-            sealed,
-            self._clock.seconds(),
-        )
-        return SIGN_IN_REFUSED if row.dead else person
+        looked_at = self._clock.seconds()
+        verdict = await self._looks.look(pair.access, found.account_id)
+        if verdict == Undecided(SIGN_IN_MIXED_UP):
+            return await self._throw_away(signin, SIGN_IN_MIXED_UP)
+        sealed, now = self._pairs.seal(found.account_id, pair), self._clock.seconds()
+        match verdict:
+            case Admitted(login):
+                person = found if login is None else evolve(found, login=login)
+                row = await self._pairs.insist(
+                    accounts.admit,
+                    signin,
+                    person.account_id,
+                    person.login,
+                    sealed,
+                    now,
+                    looked_at,
+                )
+                return SIGN_IN_REFUSED if row.dead else person
+            case Denied(refusal):
+                turned = await self._pairs.insist(
+                    accounts.turn_away,
+                    signin,
+                    found.account_id,
+                    sealed,
+                    refusal.reason,
+                    looked_at,
+                    now,
+                )
+                if turned is not None and turned.dead_reason is not None:
+                    self._sleeps(turned)
+                return refusal
+            case Undecided(refusal):
+                # An account that is known goes on with it when the trouble is over:
+                # its own refresh token died of this pair.
+                await self._pairs.insist(accounts.readmit, signin, found.account_id, sealed)
+                return refusal
 
     async def _identify(self, signin: Digest, pair: Pair) -> SignedIn | OAuthRefusal:
         """Whose pair it is; judged by design D11.  The pair is dealt with if it is refused."""
@@ -238,20 +260,6 @@ class Exchanges:
 
 def _troubled(trouble: Troubled) -> OAuthRefusal:
     return SIGN_IN_MISCONFIGURED if trouble.reason == "invalid_client" else SIGN_IN_TROUBLED
-
-
-def _judge_user(user: User | Refused | Troubled, account_id: int) -> OAuthRefusal | None:
-    match user:
-        case User():
-            return None if user.account_id == account_id else SIGN_IN_MIXED_UP
-        case Refused(error="insufficient_scope"):
-            return None  # Forgejo looks for a block before it looks at scopes
-        case Refused(error="prohibited"):
-            return ACCOUNT_PROHIBITED
-        case Refused():
-            return SIGN_IN_REFUSED
-        case Troubled():
-            return SIGN_IN_TROUBLED
 
 
 def _is_account_id(text: str) -> bool:

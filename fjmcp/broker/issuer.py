@@ -33,6 +33,7 @@ from fjmcp.refusals import (
     REFRESH_TOKEN_MISSING,
     RESOURCE_FOREIGN,
     OAuthRefusal,
+    asleep,
 )
 from fjmcp.store.queries import accounts, clients, documents, grants
 from fjmcp.store.transactions import Cursor, Store
@@ -158,7 +159,7 @@ class Issuer:
         if not isinstance(verdict, rules.Redeem):
             return self._no(cursor, verdict, now)
         if accounts.is_dead(cursor, verdict.account_id):
-            return ACCOUNT_DEAD, []
+            return _dead(cursor, verdict.account_id), []
         granted = Scopes.granted(Scopes.parse(verdict.request.scopes))
         grant_id = os.urandom(12).hex()
         made_room = grants.add(
@@ -191,6 +192,8 @@ class Issuer:
             account_dead=grant is not None and accounts.is_dead(cursor, grant.account_id),
             now=now,
         )
+        if grant is not None and verdict == rules.Refuse(ACCOUNT_DEAD):
+            return _dead(cursor, grant.account_id), []
         if isinstance(verdict, rules.Refuse | rules.EndGrant):
             return self._no(cursor, verdict, now)
         assert row is not None and grant is not None
@@ -257,6 +260,12 @@ class Issuer:
         pair = json.loads(self._ring.open(successor, _bound(token)))
         access, refresh, expires_at, scopes = pair
         return Issued(TokenText(access), TokenText(refresh), expires_at, scopes, replayed=True)
+
+
+def _dead(cursor: Cursor, account_id: int) -> OAuthRefusal:
+    """How a dead account's code or refresh token is refused."""
+    row = accounts.find(cursor, account_id)
+    return asleep(ACCOUNT_DEAD, None if row is None else row.dead_reason)
 
 
 def _bound(token: Digest) -> str:

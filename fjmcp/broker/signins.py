@@ -42,7 +42,10 @@ from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCESS_DENIED,
     ACCOUNT_PROHIBITED,
+    ADMIN_NOT_LET_IN,
+    NOT_LET_IN,
     OAUTH_STORE_DOWN,
+    SCOPE_TOO_NARROW,
     SCOPE_TOO_WIDE,
     SIGN_IN_FORGED,
     SIGN_IN_MISCONFIGURED,
@@ -116,7 +119,17 @@ class Explained:
     url: str = field(repr=False)
 
 
-FOR_THE_PERSON: Final = frozenset({SCOPE_TOO_WIDE, ACCOUNT_PROHIBITED, SIGN_IN_MISCONFIGURED})
+FOR_THE_PERSON: Final = frozenset(
+    refusal.reason
+    for refusal in (
+        SCOPE_TOO_WIDE,
+        SCOPE_TOO_NARROW,
+        ACCOUNT_PROHIBITED,
+        NOT_LET_IN,
+        ADMIN_NOT_LET_IN,
+        SIGN_IN_MISCONFIGURED,
+    )
+)
 """What only the person can mend, or can tell somebody of (design D11); clients show little."""
 
 
@@ -257,7 +270,7 @@ class SignIns:
         if isinstance(person, OAuthRefusal):
             await self._store.write(signins.finish, row.signin)
             url = self._error_url(row, person)
-            return Explained(person, url) if person in FOR_THE_PERSON else ToClient(url)
+            return Explained(person, url) if person.reason in FOR_THE_PERSON else ToClient(url)
         came, code, renamed = person.account_id, mint(Kind.CODE), mint(Kind.SIGN_IN)
         now = self._clock.seconds()
         answer = await self._store.write(

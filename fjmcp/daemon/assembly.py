@@ -85,6 +85,7 @@ class Parts:
         """Work with other values from now on; of which settings, says `reloading.LIVE`."""
         self.pool.rebound(Bounds(children=settings.max_sessions))
         self.credentials.lead = settings.token_refresh_lead
+        self.credentials.admission = settings.admission
         self.sessions.unknown = unknown_session(settings)
         self.mcp.require_session_id = settings.require_session_id
         self.registrar.clientele = settings.clients
@@ -169,6 +170,7 @@ def assemble(
         lead=settings.token_refresh_lead,
         suspend=endings.suspend,
     )
+    credentials.admission = settings.admission
 
     def child_of(credential: Credential) -> Command:
         return command_for(

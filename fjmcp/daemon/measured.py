@@ -55,6 +55,14 @@ class MeasuredPeer:
         """The peer's."""
         return await self._told("user", self._peer.user(access))
 
+    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        """The peer's."""
+        return await self._told("organizations", self._peer.organizations(access))
+
+    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        """The peer's."""
+        return await self._told("teams", self._peer.teams(access))
+
     async def _told(self, operation: str, answer: Awaitable[T]) -> T:
         began = self._ticks()
         outcome = "failed"

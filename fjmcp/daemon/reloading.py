@@ -16,7 +16,10 @@ from twisted.logger import Logger
 from fjmcp.daemon.settings import Gathered, Settings
 from fjmcp.daemon.sources import Problem
 
-LIVE: Final = frozenset(
+ADMISSION: Final = frozenset({"allow_users", "allow_orgs", "deny_admins"})
+"""Who may come in.  Live where the scopes that hold let it be seen: those are not."""
+
+LIVE: Final = ADMISSION | frozenset(
     {
         "allowed_origins",
         "clients",
@@ -60,11 +63,13 @@ def change(old: Settings, new: Settings) -> Change:
     """What to do to get from the `old` to the `new`."""
     names = [each.name for each in fields(Settings)]
     changed = [name for name in names if getattr(old, name) != getattr(new, name)]
-    live = {name: getattr(new, name) for name in changed if name in LIVE}
+    # With too few scopes everybody would be put to sleep.
+    seen = not new.admission.lacks(old.forgejo_oauth_scopes)
+    live = LIVE if seen else LIVE - ADMISSION
     return Change(
-        evolve(old, **live),
-        tuple(option_of(name) for name in changed if name in LIVE),
-        tuple(option_of(name) for name in changed if name not in LIVE),
+        evolve(old, **{name: getattr(new, name) for name in changed if name in live}),
+        tuple(option_of(name) for name in changed if name in live),
+        tuple(option_of(name) for name in changed if name not in live),
     )
 
 

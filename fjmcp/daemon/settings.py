@@ -21,6 +21,7 @@ from fjmcp.daemon import shapes
 from fjmcp.daemon.preregistered import Preregistered
 from fjmcp.daemon.sources import Given, Problem, Said, from_environment, from_file, from_flags
 from fjmcp.daemon.table import BY_NAME, TABLE
+from fjmcp.forge.admission import Admission
 from fjmcp.oauth.clientele import Clientele
 from fjmcp.oauth.clients import Client
 from fjmcp.store.keys import KeySources
@@ -37,6 +38,7 @@ _SECRET: Final = ("forgejo-oauth-client-secret", "forgejo-oauth-client-secret-fi
 _CHILD: Final = ("child-command", "forgejo-mcp-binary")
 
 _PREREGISTERED: Final = "preregistered-client"
+_PEOPLE: Final = ("allow-users", "allow-orgs", "deny-admins")
 
 
 @frozen(kw_only=True)
@@ -57,6 +59,8 @@ class Settings:
     :ivar registration: whether strangers may register clients.
     :ivar preregistered_clients: those that are written in the configuration.
     :ivar allowed_origins: of web pages that may call, each as browsers spell it.
+    :ivar allow_users: logins; none is no list.
+    :ivar allow_orgs: organizations, and teams as `organization:team`; likewise.
     """
 
     listen: str
@@ -82,6 +86,14 @@ class Settings:
     registration: bool = True
     preregistered_clients: tuple[Client, ...] = ()
     allowed_origins: frozenset[str] = frozenset()
+    allow_users: frozenset[str] = frozenset()
+    allow_orgs: frozenset[str] = frozenset()
+    deny_admins: bool = False
+
+    @property
+    def admission(self) -> Admission:
+        """Who may come in."""
+        return Admission(self.allow_users, self.allow_orgs, self.deny_admins)
 
 
 @frozen
@@ -142,6 +154,7 @@ class _Judge:
         child = self.child()
         preregistered = self.preregistered()
         store = values["store"] if self.find("store") else self.default_store()
+        admission = self.admission(values)
         settings = None
         if not self.problems:
             assert child is not None and secret is not None and store is not None
@@ -169,6 +182,9 @@ class _Judge:
                 registration=values["registration"],
                 preregistered_clients=preregistered,
                 allowed_origins=values["allowed-origins"],
+                allow_users=admission.users,
+                allow_orgs=admission.orgs,
+                deny_admins=admission.deny_admins,
             )
         return Gathered(settings, tuple(self.problems), tuple(self.warnings))
 
@@ -212,6 +228,21 @@ class _Judge:
         except ValueError as error:
             self.problem(str(error), name, where)
             return None
+
+    def admission(self, values: Mapping[str, Any]) -> Admission:
+        """Who may come in; it must be possible to see who is."""
+        users, orgs = values["allow-users"] or (), values["allow-orgs"] or ()
+        rule = Admission(users, orgs, bool(values["deny-admins"]))
+        scopes = values["forgejo-oauth-scopes"]
+        lacking = rule.lacks(scopes) if isinstance(scopes, str) else []
+        if lacking:
+            said = [name for name in _PEOPLE if values[name]]
+            self.problem(
+                f"must allow {' and '.join(lacking)}, or it cannot be seen who may come in by"
+                f" {' and '.join(BY_NAME[name].flag for name in said)}",
+                "forgejo-oauth-scopes",
+            )
+        return rule
 
     def default_store(self) -> Path | None:
         # systemd separates several folders by colons.

@@ -33,6 +33,7 @@ _NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?\Z")
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*\Z")
 _HOST_PORT: Final = re.compile(r"(\[[^\]]*\]|[^\[\]]*):([0-9]{1,5})\Z")
 _PRINTABLE: Final = re.compile(r"[!-~]+\Z")
+_FORGE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _PORTS: Final = {"http": 80, "https": 443}
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
@@ -305,6 +306,33 @@ def trusted_proxies(text: str) -> Proxies:
         raise ValueError(f"{text!r} names no proxy; write an address, a network, unix, or none")
     header = Header.FORWARDED if "forwarded" in named else Header.X_FORWARDED_FOR
     return Proxies(tuple(networks), "unix" in named, header)
+
+
+def logins(text: str) -> frozenset[str]:
+    """Logins at Forgejo, separated by spaces."""
+    words = text.split()
+    for word in words:
+        if not _FORGE_NAME.match(word):
+            raise ValueError(f"{word!r} is no login of Forgejo's; write such as: alice bob")
+    if not words:
+        raise ValueError("it names nobody, and then nobody could come in; leave it out for all")
+    return frozenset(words)
+
+
+def organizations(text: str) -> frozenset[str]:
+    """Organizations of Forgejo's, or teams as `organization:team`, separated by spaces."""
+    words = text.split()
+    for word in words:
+        organization, colon, team = word.partition(":")
+        names = [organization, team] if colon else [organization]
+        if not all(map(_FORGE_NAME.match, names)):
+            raise ValueError(
+                f"{word!r} is neither an organization of Forgejo's nor a team of one; write such"
+                " as: gardeners allotment:keepers"
+            )
+    if not words:
+        raise ValueError("it names nobody, and then nobody could come in; leave it out for all")
+    return frozenset(words)
 
 
 def forge_scopes(text: str) -> str:

@@ -70,6 +70,7 @@ class Option:
 
 WHERE: Final = "Where it is"
 FORGE: Final = "The Forgejo behind it"
+PEOPLE: Final = "Who may come in"
 MEMORY: Final = "What it remembers"
 CHILDREN: Final = "The MCP servers it starts"
 CLIENTS: Final = "How it treats clients"
@@ -161,6 +162,40 @@ TABLE: Final[tuple[Option, ...]] = (
         "SCOPES",
         "openid profile read:user read:repository read:issue",
         default=scopes.DEFAULT,
+    ),
+    Option(
+        "allow-users",
+        PEOPLE,
+        "The logins at Forgejo that may come in, separated by spaces and compared without case."
+        " Forgejo is asked at each sign-in, and each time that a person's token is refreshed, about"
+        " once an hour of work: who may not come in any more has to stop then. Where people can"
+        " rename their accounts a login may come to be somebody else's; name organizations there.",
+        shapes.logins,
+        "LOGINS",
+        "alice bob",
+        absent="everybody who can sign in there, unless --allow-orgs says otherwise",
+    ),
+    Option(
+        "allow-orgs",
+        PEOPLE,
+        "The organizations at Forgejo whose members may come in, and, as organization:team, the"
+        " teams whose members may, separated by spaces and compared without case. Forgejo is asked"
+        " as for --allow-users; with both lists either suffices. --forgejo-oauth-scopes must allow"
+        " read:user and read:organization, as they do by default.",
+        shapes.organizations,
+        "ORGS",
+        "gardeners allotment:keepers",
+        absent="everybody who can sign in there, unless --allow-users says otherwise",
+    ),
+    Option(
+        "deny-admins",
+        PEOPLE,
+        "Let no administrator of that Forgejo in, whatever the two lists say: an assistant would"
+        " have their reach.",
+        shapes.switch,
+        example="true",
+        default="false",
+        kind=Kind.SWITCH,
     ),
     Option(
         "store",

@@ -1,12 +1,7 @@
 """
-Forgejo over HTTP: the authorize URL, exchange, refresh, introspect, user.
+Forgejo over HTTP: the authorize URL, exchange, refresh, introspect, who somebody is.
 
-Every answer is a value.  The two calls of the token endpoint answer one of
-
-* `NewPair`: Forgejo gave tokens, and thereby killed the refresh token before;
-* `Refused`: Forgejo said no to this very token or code;
-* `Troubled`: neither is known.  `unsure` when Forgejo may have acted all the
-  same, so that its reply, and with it a refresh token, may be lost.
+Every answer is a value of `fjmcp.forge.answers` or `fjmcp.forge.people`.
 
 No redirect is followed, no cookie kept, no body read further than
 `limits.FORGE_BODY`, and no token stands in a description.
@@ -16,12 +11,12 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import partial
 from http.cookiejar import Cookie
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import msgspec
-from attrs import define, field, frozen
+from attrs import define, field
 from OpenSSL import SSL
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
@@ -42,6 +37,17 @@ from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.forge import people
+from fjmcp.forge.answers import (
+    Answer,
+    Introspected,
+    NewPair,
+    Outcome,
+    Refused,
+    Troubled,
+    trouble,
+)
+from fjmcp.forge.people import User
 from fjmcp.forge.tokens import ForgeToken, Pair, scrub
 from fjmcp.responses import TooLong, timed_out, whole
 
@@ -62,81 +68,7 @@ __all__ = [
 AUTHORIZE: Final = "/login/oauth/authorize"
 TOKEN: Final = "/login/oauth/access_token"
 INTROSPECT: Final = "/login/oauth/introspect"
-USER: Final = "/api/v1/user"
 VERSION: Final = "/api/v1/version"
-
-
-@frozen
-class NewPair:
-    """Forgejo gave a pair.  It is the only copy there is: store it, then use it."""
-
-    pair: Pair
-
-
-@frozen
-class Refused:
-    """
-    Forgejo said no.
-
-    `error` of the token endpoint is its OAuth error; of the API
-    `invalid_token`, `insufficient_scope` or `prohibited`.
-    """
-
-    error: str
-    description: str
-
-
-@frozen
-class Troubled:
-    """
-    No answer that says anything about the token.
-
-    `retry_after`: seconds, where Forgejo named them.
-    `unsure`: Forgejo may have acted, and the answer be lost.
-    """
-
-    reason: str
-    retry_after: float | None = None
-    unsure: bool = False
-
-
-Outcome = NewPair | Refused | Troubled
-
-
-@frozen
-class Introspected:
-    """What Forgejo says of a token (RFC 7662 §2.2).  `scope` is the string once asked for."""
-
-    active: bool
-    sub: str = ""
-    scope: str = ""
-    audience: frozenset[str] = frozenset()
-    username: str = ""
-
-
-@frozen
-class User:
-    """Whose token it is."""
-
-    account_id: int
-    login: str
-
-
-@frozen
-class _Answer:
-    """A response, whole."""
-
-    status: int
-    body: bytes = field(repr=False)
-    retry_after: float | None
-
-    def members(self) -> Mapping[str, Any]:
-        """The members of the JSON object that the body is; none if it is not one."""
-        try:
-            found = msgspec.json.decode(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
 
 
 REFUSALS: Final = frozenset({"invalid_grant", "unauthorized_client"})
@@ -273,7 +205,7 @@ class Forge:
         said = answer.members()
         active = said.get("active")
         if answer.status != 200 or not isinstance(active, bool):
-            return _trouble(answer)
+            return trouble(answer)
         return Introspected(
             active,
             _text(said.get("sub")),
@@ -283,23 +215,19 @@ class Forge:
         )
 
     async def user(self, access: ForgeToken) -> User | Refused | Troubled:
-        """
-        Whose token it is, by the API.
+        """Whose token it is, by the API, and thereby whether the account may work."""
+        answer = await self._ask("GET", people.USER, limits.FORGE_ANSWER, _bearer(access))
+        return answer if isinstance(answer, Troubled) else people.read_user(answer, access)
 
-        Only the API says whether an account may work: introspection and
-        refresh go well for one that is blocked.
-        """
-        answer = await self._ask("GET", USER, limits.FORGE_ANSWER, _bearer(access))
-        if isinstance(answer, Troubled):
-            return answer
-        said = answer.members()
-        if answer.status in (401, 403):
-            description = scrub(_text(said.get("message")), access.text)
-            return Refused(_api_error(answer.status, description), description)
-        account_id, login = said.get("id"), said.get("login")
-        if answer.status != 200 or type(account_id) is not int or not isinstance(login, str):
-            return _trouble(answer)
-        return User(account_id, scrub(login))
+    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        """The names of the organizations that the person belongs to."""
+        get = partial(self._get, _bearer(access))
+        return await people.names(get, people.ORGANIZATIONS, access, people.organization_name)
+
+    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        """The teams that the person is in, as `organization:team`."""
+        get = partial(self._get, _bearer(access))
+        return await people.names(get, people.TEAMS, access, people.team_name)
 
     async def version(self) -> str | Troubled:
         """Forgejo's version, as it says it to anybody."""
@@ -308,10 +236,13 @@ class Forge:
             return answer
         version = answer.members().get("version")
         if answer.status != 200 or not isinstance(version, str):
-            return _trouble(answer)
+            return trouble(answer)
         return scrub(version)
 
     # --- how ------------------------------------------------------------------
+
+    async def _get(self, headers: Mapping[str, str], path: str) -> Answer | Troubled:
+        return await self._ask("GET", path, limits.FORGE_ANSWER, headers)
 
     async def _token(
         self,
@@ -330,7 +261,7 @@ class Forge:
             return Troubled("malformed", unsure=True) if pair is None else NewPair(pair)
         error = said.get("error")
         if not isinstance(error, str) or not 400 <= answer.status < 500:
-            return _trouble(answer)
+            return trouble(answer)
         description = scrub(_text(said.get("error_description")), self._client_secret, *secrets)
         if description in WRONG_SECRET:
             error = "invalid_client"
@@ -351,7 +282,7 @@ class Forge:
         limit: float,
         headers: Mapping[str, str],
         form: Mapping[str, str] | None = None,
-    ) -> _Answer | Troubled:
+    ) -> Answer | Troubled:
         """One request and its whole answer, within `limit` seconds."""
         work = Deferred.fromCoroutine(self._request(method, path, headers, form))
         try:
@@ -378,7 +309,7 @@ class Forge:
 
     async def _request(
         self, method: str, path: str, headers: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> _Answer:
+    ) -> Answer:
         response = await self.http.request(
             method,
             self.url + path,
@@ -397,7 +328,13 @@ class Forge:
         )
         body = await whole(response, limits.FORGE_BODY)
         waits = response.headers.getRawHeaders(b"Retry-After", [b""])
-        return _Answer(response.code, body, _retry_after(waits[-1], self.clock.seconds()))
+        counts = response.headers.getRawHeaders(b"X-Total-Count", [b""])
+        return Answer(
+            response.code,
+            body,
+            _retry_after(waits[-1], self.clock.seconds()),
+            _count(counts[-1]),
+        )
 
     def _basic(self) -> dict[str, str]:
         # In the header, since introspection takes it nowhere else.
@@ -409,17 +346,6 @@ def _bearer(access: ForgeToken) -> dict[str, str]:
     return {"Authorization": f"Bearer {access.text}"}
 
 
-def _trouble(answer: _Answer) -> Troubled:
-    # A gateway's 5xx says nothing of what Forgejo behind it did.
-    return Troubled(f"status-{answer.status}", answer.retry_after, unsure=answer.status >= 500)
-
-
-def _api_error(status: int, message: str) -> str:
-    if status == 401:
-        return "invalid_token"
-    return "insufficient_scope" if "required scope" in message else "prohibited"
-
-
 def _text(said: object) -> str:
     return said if isinstance(said, str) else ""
 
@@ -428,6 +354,11 @@ def _audience(said: object) -> frozenset[str]:
     """RFC 7662 §2.2: a string or a list of strings."""
     named = said if isinstance(said, list) else [said]
     return frozenset(each for each in named if isinstance(each, str))
+
+
+def _count(text: bytes) -> int | None:
+    text = text.strip()
+    return int(text) if text.isdigit() and len(text) < 10 else None
 
 
 def _retry_after(text: bytes, now: float) -> float | None:

@@ -201,8 +201,8 @@ def explained(refusal: OAuthRefusal, url: str, *, unseen: bool = False) -> Defer
 
     `unseen`: they have seen no page before this one, and nobody knows who asks.
     """
-    shown = {"unseen"} if unseen else ()
-    words = {"says": refusal.description, "error": refusal.error}
+    shown = {name for name, holds in (("unseen", unseen), ("whose", refusal.login)) if holds}
+    words = {"says": refusal.description, "error": refusal.error, "login": refusal.login}
     return _html(_Page(_EXPLAINED, shown, {}, url=url, host=redirects.host(url), **words))
 
 

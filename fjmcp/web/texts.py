@@ -82,6 +82,7 @@ ONWARD_LINK: Final = "Go on"
 # --- something is wrong --------------------------------------------------------------------
 
 WRONG_TITLE: Final = "This did not work"
+WRONG_WHOSE: Final = "You are signed in at Forgejo as {login}."
 WRONG_CODE: Final = "Error: {error}"
 WRONG_BACK: Final = "Back to the application"
 WRONG_WHERE: Final = "It is at {host}."

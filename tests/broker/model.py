@@ -4,7 +4,8 @@ A Forgejo in memory, as far as credentials go, and the nodes that ask it.
 It keeps one grant per person with one counter, which every exchange and every
 refresh raises, as `INVALIDATE_REFRESH_TOKENS` has it by default.  A call may
 be answered at once, or stand between the stages that a test steps it through:
-sent, acted on, answered; its answer may come late or never.
+sent, acted on, answered; its answer may come late or never.  So may a look at a
+person.
 """
 
 from __future__ import annotations
@@ -76,6 +77,26 @@ class Call:
         return not self.answer.called
 
 
+Said = User | Refused | Troubled
+
+
+@define(eq=False)
+class Sight:
+    """A look at a person."""
+
+    node: str
+    access: ForgeToken = field(repr=False)
+    answer: Deferred[Said] = field(factory=Deferred, repr=False)
+    asked_at: float = 0.0
+    said: Said | None = None
+    """What Forgejo said; None until it looked."""
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody waits for the answer."""
+        return not self.answer.called
+
+
 @define(eq=False, slots=False)
 class ModelForgejo:
     """The server: it knows who signed in, and what it gave to whom."""
@@ -92,9 +113,18 @@ class ModelForgejo:
     """Whether introspection does not answer."""
     scope: str = SCOPES
     audience: str = CLIENT_ID
-    users: dict[int, User | Refused | Troubled] = field(
+    users: dict[int, Said] = field(
         factory=lambda: {each: User(each, login) for each, login in LOGINS.items()}
     )
+    organizations: dict[int, frozenset[str] | Refused | Troubled] = field(factory=dict)
+    teams: dict[int, frozenset[str] | Refused | Troubled] = field(factory=dict)
+    away: bool = False
+    """Whether the API does not say who anybody is."""
+    slow: bool = False
+    """Whether looks at people wait for `look` and `show`."""
+    sights: list[Sight] = field(factory=list)
+    on_show: Callable[[Sight], None] = lambda sight: None
+    """Told of each answer to a look, before it arrives."""
     calls: list[Call] = field(factory=list)
     given: list[Pair] = field(factory=list)
     grants: list[ForgeGrant] = field(factory=list)
@@ -207,9 +237,27 @@ class ModelForgejo:
             True, str(grant.account_id), grant.scope, frozenset({self.audience}), login
         )
 
-    def user(self, access: ForgeToken) -> User | Refused | Troubled:
-        """The API."""
-        return self.users[self.grants[read(access.text)["gnt"] - 1].account_id]
+    def whose(self, access: ForgeToken) -> int:
+        """Whose token it is."""
+        return self.grants[read(access.text)["gnt"] - 1].account_id
+
+    def look(self, sight: Sight) -> None:
+        """See who it is; the answer is not sent yet."""
+        if sight.said is None:
+            away = Troubled("status-503", unsure=True)
+            sight.said = away if self.away else self.users[self.whose(sight.access)]
+
+    def show(self, sight: Sight) -> None:
+        """The answer arrives, now."""
+        self.look(sight)
+        if sight.open:
+            assert sight.said is not None
+            self.on_show(sight)
+            sight.answer.callback(sight.said)
+
+    def looking(self) -> list[Sight]:
+        """The looks that are not answered."""
+        return [sight for sight in self.sights if sight.open]
 
 
 def read(token: str) -> dict[str, int]:
@@ -237,8 +285,21 @@ class NodePeer:
     async def introspect(self, token: ForgeToken) -> Introspected | Troubled:
         return self.server.introspect(token)
 
-    async def user(self, access: ForgeToken) -> User | Refused | Troubled:
-        return self.server.user(access)
+    async def user(self, access: ForgeToken) -> Said:
+        sight = Sight(self.node, access, asked_at=self.server.clock.seconds())
+        self.server.sights.append(sight)
+        if not self.server.slow:
+            self.server.show(sight)
+        try:
+            return await sight.answer.addTimeout(limits.FORGE_ANSWER, self.server.clock)
+        except TimeoutError:
+            return Troubled("timeout", unsure=True)
+
+    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        return self.server.organizations.get(self.server.whose(access), frozenset())
+
+    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        return self.server.teams.get(self.server.whose(access), frozenset())
 
     async def _call(self, kind: str, secret: str) -> Outcome:
         call = Call(self.node, kind, secret, self.server.clock.seconds())
@@ -366,6 +427,13 @@ class World:
             )
         )
 
+    def coming(self) -> list[Pair]:
+        """The pairs in rows of sign-ins."""
+        return [
+            Pair.from_bytes(self.ring.open(sealed, accounts.bound_exchange(Digest(signin))))
+            for signin, sealed in self.on_the_way()
+        ]
+
     def pair(self, account_id: int = ADA) -> Pair:
         """The pair in the account's row."""
         row = self.account(account_id)
@@ -376,12 +444,7 @@ class World:
 
     def stored(self) -> set[str]:
         """Every refresh token that stands in a row."""
-        found = {
-            Pair.from_bytes(
-                self.ring.open(sealed, accounts.bound_exchange(Digest(signin)))
-            ).refresh.text
-            for signin, sealed in self.on_the_way()
-        }
+        found = {pair.refresh.text for pair in self.coming()}
         for account_id in LOGINS:
             row = self.row(account_id)
             if row is not None:

@@ -642,16 +642,6 @@ class SignInTests(Case):
         self.assertIsNone(self.world.row())
         self.assertEqual(self.world.on_the_way(), [])
 
-    def test_prohibited_known(self) -> None:
-        """A known account that is blocked keeps the pair, which killed its old one."""
-        self.sign_in()
-        self.server.users[ADA] = Refused("prohibited", "This account is prohibited")
-        self.assertIs(self.refused(), ACCOUNT_PROHIBITED)
-        self.assertEqual(self.world.account().version, 2)
-        self.server.users[ADA] = User(ADA, "ada")
-        self.to_lead()
-        self.assertEqual(self.usable().version, 3)
-
     def test_no_read_user(self) -> None:
         """Without the right to ask who it is, introspection's name does."""
         self.server.users[ADA] = Refused("insufficient_scope", "required scope(s): [read:user]")

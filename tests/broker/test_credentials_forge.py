@@ -17,6 +17,7 @@ from fjmcp import limits
 from fjmcp.broker.credentials import Credential, Credentials, SignedIn
 from fjmcp.demo.forge.accounts import Person
 from fjmcp.demo.forge.standin import CLIENT_ID, CLIENT_SECRET, StandIn
+from fjmcp.forge.admission import Admission
 from fjmcp.forge.client import Forge, http_over
 from fjmcp.forge.scopes import DEFAULT
 from fjmcp.refusals import (
@@ -27,6 +28,7 @@ from fjmcp.refusals import (
     SIGN_IN_TROUBLED,
     McpRefusal,
     OAuthRefusal,
+    asleep,
 )
 from fjmcp.store.queries.accounts import Account
 from tests.broker.model import World
@@ -289,15 +291,75 @@ class StandInTests(SynchronousTestCase):
         self.assertEqual(self.usable().version, 2)
 
     def test_prohibited(self) -> None:
-        """A blocked account still refreshes, and cannot sign in."""
+        """Forgejo refreshes for a blocked account; the look that follows puts it to sleep, and
+        it cannot sign in before it is let in again."""
+        for switch, on, off in (
+            ("prohibited", True, False),
+            ("active", False, True),
+            ("must_change_password", True, False),
+        ):
+            with self.subTest(switch):
+                self.setUp()
+                self.sign_in()
+                alice = self.person("alice")
+                setattr(alice, switch, on)
+                self.to_lead()
+                refusal = self.result(self.start())
+                self.assertEqual(refusal, asleep(CREDENTIAL_DEAD, ACCOUNT_PROHIBITED.reason))
+                self.assertEqual((self.account().version, self.slept), (2, [alice.id]))
+                self.assertIs(self.result(self.start_sign_in()), ACCOUNT_PROHIBITED)
+                self.assertEqual(self.result(self.start()), refusal)
+                setattr(alice, switch, off)
+                self.pass_by(1.0)
+                self.sign_in()
+                self.to_lead()
+                self.usable()
+
+    def test_membership(self) -> None:
+        """An organization and a team let in as long as Forgejo names them."""
+        self.node.admission = Admission(orgs=["allotment:keepers"])
         self.sign_in()
-        self.person("alice").prohibited = True
-        self.to_lead()
-        self.assertEqual(self.usable().version, 2)
-        self.assertIs(self.result(self.start_sign_in()), ACCOUNT_PROHIBITED)
-        self.person("alice").prohibited = False
+        keepers = self.forge.instance.team("allotment:keepers")
+        assert keepers is not None
+        for members, let_in in ((keepers.members, True), ([], False)):
+            keepers.members = members
+            self.to_lead()
+            self.assertEqual(isinstance(self.result(self.start()), Credential), let_in)
+        refusal = self.result(self.start_sign_in())
+        self.assertEqual((refusal.reason, refusal.login), ("not-let-in", "alice"))
+        self.node.admission = Admission(orgs=["ALLOTMENT"])
+        self.assertEqual(self.result(self.start_sign_in("bob")).login, "bob")
+
+    def test_narrow_grant(self) -> None:
+        """A grant at Forgejo that is too narrow to see who it is lets nobody in by a rule,
+        until it is revoked there."""
+        scope = "read:user read:repository"
+        self.assertIsInstance(self.result(self.start_sign_in(scope=scope)), SignedIn)
+        self.node.admission = Admission(orgs=["allotment"])
+        refusal = self.result(self.start_sign_in())
+        self.assertEqual((refusal.reason, refusal.login), ("scope-too-narrow", "alice"))
+        self.assertEqual(self.slept, [self.person("alice").id])
+        self.forge.revoke("alice")
+        self.pass_by(1.0)
+        self.sign_in()
         self.to_lead()
         self.usable()
+
+    def test_look_troubled(self) -> None:
+        """Whatever goes wrong with a look, the refresh stands, and the next one looks again."""
+        for kind in ("status", "drop", "lose", "garble"):
+            for path in (USER, f"{USER}/orgs", f"{USER}/teams"):
+                with self.subTest(kind=kind, path=path):
+                    self.setUp()
+                    self.node.admission = Admission(orgs=["zoo", "allotment:keepers"])
+                    self.sign_in()
+                    self.to_lead()
+                    self.forge.troubles.set(kind, path, times=1)
+                    self.assertEqual(self.usable().version, 2)
+                    self.assertEqual(self.slept, [])
+                    self.node.admission = Admission(["bob"])
+                    self.to_lead()
+                    self.assertIsInstance(self.result(self.start()), McpRefusal)
 
     def test_everything_granted(self) -> None:
         """A grant of everything is refused, and nothing of it kept."""

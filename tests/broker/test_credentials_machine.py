@@ -2,7 +2,8 @@
 `fjmcp.broker.credentials` under every order of events that Hypothesis finds.
 
 Two nodes, two people, a Forgejo that acts when it likes and whose answers come
-late, twice after each other, or never; crashes before and after any commit.
+late, twice after each other, or never; an administrator who blocks people and
+lets them in again; crashes before and after any commit.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential, SignedIn
-from fjmcp.forge.client import NewPair, Pair, Refused
-from fjmcp.refusals import CREDENTIAL_DEAD
-from tests.broker.model import ADA, BOB, Call, Node, World, read
+from fjmcp.forge.client import NewPair, Pair, Refused, User
+from fjmcp.refusals import ACCOUNT_PROHIBITED, CREDENTIAL_DEAD, asleep
+from tests.broker.model import ADA, BOB, LOGINS, Call, Node, Sight, World, read
 
 NODES = st.integers(0, 1)
 INDEX = st.integers(0, 50)
 PAUSE = st.sampled_from([0, 0, 1, 6, 9])
 LATEST = limits.FORGE_TOKEN - 2
+BLOCKED = Refused("prohibited", "This account is prohibited from signing in")
 
 
 class CalmMachine(RuleBasedStateMachine):
@@ -56,6 +58,9 @@ class CalmMachine(RuleBasedStateMachine):
         self.asks = 0
         self.signs = 0
         self.dead: set[int] = set()
+        self.noes: list[tuple[int, Node, bool]] = []
+        self.asleep: set[int] = set()
+        self.server.on_show = self.note
         self.stood: set[tuple[int, int]] = set()
         self.seen = 0
         self.spent: dict[str, float] = {}
@@ -131,11 +136,33 @@ class CalmMachine(RuleBasedStateMachine):
     # --- what must hold ------------------------------------------------------------------
 
     @invariant()
+    def sleeps_when_blocked(self) -> None:
+        """
+        Whose account was looked at with a clear no, by the pair that it has or in a sign-in,
+        sleeps from then on, as long as they are blocked; nobody else sleeps for it.
+        """
+        for person in self.people:
+            row = self.world.row(person)
+            told = {node: applies for who, node, applies in self.noes if who == person}
+            sleeps = row is not None and row.dead_reason is not None
+            if any(applies and not node.fuse.blown for node, applies in told.items()):
+                assert row is None or row.dead, "a no put nobody to sleep"
+            assert not sleeps or told or person in self.asleep, "put to sleep without a no"
+            if person in self.asleep and self.server.users[person] == BLOCKED:
+                assert sleeps, "awake while blocked"
+            (self.asleep.add if sleeps else self.asleep.discard)(person)
+        self.noes.clear()
+        # What happens after this happens later.
+        self.world.clock.advance(0.001)
+
+    @invariant()
     def dies_only_when_dead(self) -> None:
         """No account is given up while somebody holds, or is being sent, its newest pair."""
         for person in self.people:
             row = self.world.row(person)
             assert row is None or not row.dead or not self.calm, "nothing went wrong"
+            if row is not None and row.dead_reason is not None:
+                continue
             if row is not None and row.dead and person not in self.dead:
                 refused = max(call.answered_at or 0.0 for call in self.refusals(person))
                 assert not self.is_healthy(person, refused), "given up, its newest pair is there"
@@ -174,15 +201,23 @@ class CalmMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """When everything has come to rest: who is healthy works, who is not signs in again."""
-        self.server.dark = False
-        for node in (0, 1):
-            self.node(node)
+        self.server.dark = self.server.slow = self.server.away = False
+        for index in (0, 1):
+            self.node(index)
         for call in list(self.server.waiting()):
             self.server.deliver(call)
+        for sight in list(self.server.looking()):
+            self.server.show(sight)
+        self.rest()
+        for index in (0, 1):
+            # What was left in the dark, or by an end at the last answer, a start would finish.
+            node = self.node(index)
+            self.follow(node, node.credentials.recover())
         self.rest()
         for call in list(self.server.waiting()):
             self.server.deliver(call)
         self.rest()
+        self.sleeps_when_blocked()
         self.dies_only_when_dead()
         for asker, waiting in self.asked:
             assert waiting.called or asker.fuse.blown, "somebody waits for ever"
@@ -193,6 +228,7 @@ class CalmMachine(RuleBasedStateMachine):
     def use(self, person: int) -> None:
         """The person works on, or can sign in and then works on."""
         node = self.world.node()
+        self.everyone.append(node)
         row = self.world.row(person)
         healthy = self.is_healthy(person)
         self.world.clock.advance(3600.0)
@@ -201,10 +237,15 @@ class CalmMachine(RuleBasedStateMachine):
             # finishes that.
             self.result(Deferred.fromCoroutine(node.credentials.recover()))
         answer = self.result(Deferred.fromCoroutine(node.credentials.usable(person)))
-        if row is not None and healthy:
+        sleeps = row is not None and row.dead_reason is not None
+        if sleeps or (healthy and row is not None and self.server.users[person] == BLOCKED):
+            assert answer == asleep(CREDENTIAL_DEAD, ACCOUNT_PROHIBITED.reason), answer
+        elif row is not None and healthy:
             assert isinstance(answer, Credential), answer
         else:
             assert answer is CREDENTIAL_DEAD, answer
+        self.server.users[person] = User(person, LOGINS[person])
+        self.world.clock.advance(0.001)
         code = self.server.authorize(person)
         signing = node.credentials.exchange(self.world.sign_in(), code, "verifier")
         assert isinstance(self.result(Deferred.fromCoroutine(signing)), SignedIn)
@@ -240,11 +281,28 @@ class CalmMachine(RuleBasedStateMachine):
         assert got, "no answer"
         return got[0]
 
+    def note(self, sight: Sight) -> None:
+        """A look is answered.  A no applies to the pair in the row, and to a sign-in after which
+        nobody signed in."""
+        if sight.said == BLOCKED:
+            person = self.server.whose(sight.access)
+            row = self.world.row(person)
+            text = sight.access.text
+            ours = row is not None and self.world.pair(person).access.text == text
+            signs_in = any(pair.access.text == text for pair in self.world.coming())
+            last = row is not None and signs_in and row.signed_in_at <= sight.asked_at
+            node = next(each for each in self.everyone if each.name == sight.node)
+            self.noes.append((person, node, ours or last))
+
     def is_kept(self, pair: Pair) -> bool:
         """Whether this pair, or a newer one of its grant, stands in a row."""
         said = read(pair.refresh.text)
         if not self.server.grants[said["gnt"] - 1].live:
             return True
+        person = self.server.whose(pair.access)
+        unsure = self.server.away or self.server.users[person] == BLOCKED
+        if unsure and self.world.row(person) is None:
+            return True  # a stranger who was turned away
         kept = [read(text) for text in self.world.stored()]
         return any(k["gnt"] == said["gnt"] and k["cnt"] >= said["cnt"] for k in kept)
 
@@ -332,6 +390,37 @@ class CredentialsMachine(CalmMachine):
         """Somebody revokes our application at Forgejo."""
         self.server.revoke(person)
 
+    @rule(person=st.sampled_from([ADA, ADA, BOB]), node=NODES, works=st.booleans())
+    def block(self, person: int, node: int, works: bool) -> None:
+        """An administrator blocks somebody, who may be at work: a refresh follows."""
+        self.server.users[person] = BLOCKED
+        if works:
+            self.pass_by(9)
+            before = len(self.server.calls)
+            self.ask_as(node, person, True)
+            for call in self.server.calls[before:]:
+                self.server.deliver(call)
+
+    @rule(person=st.sampled_from([ADA, BOB]))
+    def unblock(self, person: int) -> None:
+        """An administrator lets somebody in again."""
+        self.server.users[person] = User(person, LOGINS[person])
+
+    @rule(slow=st.booleans(), away=st.booleans())
+    def disturb(self, slow: bool, away: bool) -> None:
+        """Forgejo's API takes its time or answers at once, and says who it is or does not."""
+        self.server.slow, self.server.away = slow, away
+
+    @precondition(lambda self: self.server.looking())
+    @rule(index=INDEX, arrives=st.booleans())
+    def look(self, index: int, arrives: bool) -> None:
+        """Forgejo sees who somebody is; the answer may arrive later."""
+        sights = self.server.looking()
+        sight = sights[index % len(sights)]
+        self.server.look(sight)
+        if arrives:
+            self.server.show(sight)
+
     @rule(dark=st.booleans())
     def darken(self, dark: bool) -> None:
         """Forgejo's introspection stops answering, or answers."""
@@ -350,7 +439,8 @@ class MachineTests(SynchronousTestCase):
 
     def test_troubled(self) -> None:
         """
-        Where they are, only an account dies whose newest pair is neither in a row nor on its way;
-        the rest holds all the same, and everybody can sign in and go on.
+        Where they are, only an account dies whose newest pair is neither in a row nor on its way,
+        and only one sleeps whose person was blocked; the rest holds all the same, and everybody
+        who is not blocked can sign in and go on.
         """
         run_state_machine_as_test(CredentialsMachine, settings=settings(stateful_step_count=40))

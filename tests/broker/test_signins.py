@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.trial.unittest import SynchronousTestCase
 
+from fjmcp import refusals
 from fjmcp.broker.credentials import SignedIn
 from fjmcp.broker.signins import (
     FOR_THE_PERSON,
@@ -34,6 +35,11 @@ from tests.broker.desk import ADA, BOB, CHALLENGE, REDIRECT, Desk
 REQUEST = AuthorizationRequest(
     "fj-one", REDIRECT, "the-state", CHALLENGE, "forge:read", f"{PUBLIC_URL}/mcp", "f1"
 )
+
+
+def is_for_the_person(refusal: object) -> bool:
+    """Whether it is one that the person reads."""
+    return isinstance(refusal, OAuthRefusal) and refusal.reason in FOR_THE_PERSON
 
 
 @define
@@ -120,14 +126,17 @@ class SignInsTests(SynchronousTestCase):
 
     def test_explained(self) -> None:
         """What only the person can mend, the person reads; the client hears it after."""
-        for refusal in FOR_THE_PERSON:
+        explained = [each for each in vars(refusals).values() if is_for_the_person(each)]
+        self.assertEqual({refusal.reason for refusal in explained}, FOR_THE_PERSON)
+        for refusal in explained:
             self.setUp()
-            self.credentials.answer = refusal
+            self.credentials.answer = evolve(refusal, login="ada")
             said = now(self.signins.come_back(self.back(self.consent().state)))
             assert isinstance(said, Explained), said
-            self.assertIs(said.refusal, refusal)
+            self.assertEqual(said.refusal, self.credentials.answer)
             onward = dict(parse_qsl(urlsplit(said.url).query))
             self.assertEqual((onward["error"], onward["state"]), (refusal.error, "the-state"))
+            self.assertNotIn("ada", said.url)
 
     def test_store_fails_after(self) -> None:
         """A store that fails when the state is spent is the client's to hear, with state and

@@ -195,6 +195,12 @@ class OnePeer:
     async def user(self, access: ForgeToken) -> User | Refused | Troubled:
         raise ZeroDivisionError
 
+    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        return frozenset({"zoo"})
+
+    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+        return Refused("prohibited", "no")
+
 
 class MeasuredTests(SynchronousTestCase):
     """Parts that tell how long they took."""
@@ -218,6 +224,8 @@ class MeasuredTests(SynchronousTestCase):
         self.assertIs(now(peer.refresh(token)), one.outcome)
         self.assertEqual(now(peer.introspect(token)), Troubled("no", None))
         self.assertRaises(ZeroDivisionError, now, peer.user(token))
+        self.assertEqual(now(peer.organizations(token)), {"zoo"})
+        self.assertEqual(now(peer.teams(token)), Refused("prohibited", "no"))
         self.assertEqual(
             self.meter.told,
             [
@@ -226,6 +234,8 @@ class MeasuredTests(SynchronousTestCase):
                 ("refresh", "new-pair", 1.0),
                 ("introspect", "troubled", 1.0),
                 ("user", "failed", 1.0),
+                ("organizations", "answered", 1.0),
+                ("teams", "refused", 1.0),
             ],
         )
 

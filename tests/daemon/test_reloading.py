@@ -17,6 +17,7 @@ from fjmcp.daemon.settings import Gathered, Settings
 from fjmcp.daemon.sources import Problem
 from fjmcp.daemon.table import BY_NAME
 from fjmcp.daemon.tap import hang_up
+from fjmcp.forge.admission import Admission
 from fjmcp.store.keys import KeySources
 from fjmcp.testing import WholeBroker
 from tests.daemon.test_tap import SETTINGS, Inline
@@ -71,6 +72,19 @@ class ReloadingTests(SynchronousTestCase):
                 "forgejo-mcp-binary, child-command or child-env",
             ),
         )
+
+    def test_admission(self) -> None:
+        """Who may come in changes at once, with scopes by which that can be seen; with others a
+        restart is needed, or everybody would be put to sleep."""
+        seeing = evolve(SETTINGS, forgejo_oauth_scopes="read:user read:organization")
+        ruled = evolve(seeing, allow_orgs=frozenset({"zoo"}), deny_admins=True)
+        found = change(seeing, ruled)
+        self.assertEqual(found.settings.admission, Admission(orgs=["zoo"], deny_admins=True))
+        self.assertEqual((found.taken, found.waiting), (("allow-orgs", "deny-admins"), ()))
+        found = change(SETTINGS, ruled)
+        self.assertEqual(found.settings, SETTINGS)
+        self.assertEqual(found.waiting, ("forgejo-oauth-scopes", "allow-orgs", "deny-admins"))
+        self.assertEqual(change(ruled, SETTINGS).settings.admission, Admission())
 
     def test_every_setting_has_an_option(self) -> None:
         """Whatever changes, an option is named for it."""
@@ -133,8 +147,10 @@ class AdoptTests(SynchronousTestCase):
                 unknown_session_status=410,
                 require_session_id=True,
                 allowed_origins=frozenset({"http://localhost:6274"}),
+                allow_users=frozenset({"alice"}),
             )
         )
+        self.assertEqual(parts.credentials.admission, Admission(["alice"]))
         self.assertEqual(parts.credentials.lead, 1.5)
         app = broker.register()
         access = app.tokens()["access_token"]

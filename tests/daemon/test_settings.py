@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.daemon.settings import CLIENT_SECRET, Gathered, Settings, gather
 from fjmcp.forge import scopes
+from fjmcp.forge.admission import Admission
 
 SECRET = "gto_thesecretofthisinstance"
 
@@ -245,6 +246,46 @@ class SettingsTests(SynchronousTestCase):
         [(name, what)] = self.problems(FJMCP_ALLOWED_ORIGINS="https://a.example *")
         self.assertEqual(name, "allowed-origins")
         self.assertIn("'*' would be pages of anybody", what)
+
+    def test_everybody(self) -> None:
+        """Without a word about it everybody may come in, and any scopes will do."""
+        settings = self.settings(FJMCP_FORGEJO_OAUTH_SCOPES="read:repository")
+        self.assertEqual(settings.admission, Admission())
+
+    def test_admission(self) -> None:
+        """Who may come in is said in any source, and compared without case."""
+        path = str(self.file("a.toml", 'allow-orgs = "Zoo allotment:Keepers"\ndeny-admins = true'))
+        settings = self.settings({"config": path}, FJMCP_ALLOW_USERS="Alice bob")
+        rule = Admission(["alice", "bob"], ["zoo", "allotment:keepers"], True)
+        self.assertEqual(settings.admission, rule)
+        self.assertFalse(self.settings({"config": path, "no-deny-admins": 1}).deny_admins)
+
+    def test_nobody_is_not_everybody(self) -> None:
+        """A list that names nobody is refused, and no rule comes of it."""
+        path = str(self.file("a.toml", 'allow-users = ""\nallow-orgs = " "'))
+        found = self.problems({"config": path})
+        self.assertEqual([name for name, _ in found], ["allow-users", "allow-orgs"])
+
+    def test_admission_needs_scopes(self) -> None:
+        """A rule about people needs scopes to see them; the problem names both."""
+        for flags, asked, words in (
+            ({"allow-users": "alice"}, "read:issue", "read:user, or"),
+            ({"deny-admins": 1}, "openid read:organization", "by --deny-admins"),
+            ({"allow-orgs": "zoo"}, "read:user", "read:organization, or"),
+            ({"allow-orgs": "zoo:keepers"}, "read:issue", "read:user and read:organization, or"),
+            (
+                {"allow-users": "alice", "allow-orgs": "zoo"},
+                "read:issue",
+                "by --allow-users and --allow-orgs",
+            ),
+        ):
+            [(name, what)] = self.problems({**flags, "forgejo-oauth-scopes": asked})
+            self.assertEqual(name, "forgejo-oauth-scopes")
+            self.assertIn(words, what)
+        for asked in ("write:user write:organization", "all"):
+            self.settings({"allow-orgs": "zoo", "forgejo-oauth-scopes": asked})
+        [(name, _)] = self.problems({"allow-orgs": "zoo", "forgejo-oauth-scopes": "reed:user"})
+        self.assertEqual(name, "forgejo-oauth-scopes")
 
     def test_lead(self) -> None:
         """The lead is less than the life of Forgejo's tokens."""

@@ -79,6 +79,46 @@ class ShapesTests(SynchronousTestCase):
             ("10.0.0.0/8 ::/0", "'::/0' is everybody"),
         )
 
+    def test_logins(self) -> None:
+        """Logins are names of Forgejo's; an empty list is no list."""
+        self.check(
+            shapes.logins,
+            ("alice", frozenset({"alice"})),
+            ("  Alice  bob_2 \n c.d-e", frozenset({"Alice", "bob_2", "c.d-e"})),
+        )
+        self.refuse(
+            shapes.logins,
+            ("", "names nobody"),
+            (" ", "names nobody"),
+            ("alice, bob", "'alice,'"),
+            ("alice @bob", "'@bob'"),
+            ("alice@example.org", "no login"),
+            ("allotment:keepers", "no login"),
+            ("al\u0131ce", "no login"),
+            ("-alice", "no login"),
+            ("*", "no login"),
+        )
+
+    def test_organizations(self) -> None:
+        """Organizations, and teams with theirs."""
+        self.check(
+            shapes.organizations,
+            ("zoo", frozenset({"zoo"})),
+            (" Zoo  allotment:Keepers", frozenset({"Zoo", "allotment:Keepers"})),
+        )
+        words = "neither an organization"
+        self.refuse(
+            shapes.organizations,
+            ("", "names nobody"),
+            ("zoo:", words),
+            (":keepers", words),
+            (":", words),
+            ("zoo:a:b", words),
+            ("zoo/keepers", words),
+            ("zoo,allotment", words),
+            ("zoo: keepers", "'zoo:'"),
+        )
+
     def test_numbers(self) -> None:
         """A count is a whole number within its bounds."""
         read = shapes.between(shapes.count, 1, 9, "1 to 9")

@@ -4,12 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from fjmcp.demo.forge.accounts import Person
+from fjmcp.demo.forge.accounts import Organization, Person, Team
 from tests.demo.standing import URL, StandInCase
 
 GARDEN = "/api/v1/repos/alice/garden"
 DIARY = "/api/v1/repos/alice/diary"
 LEDGER = "/api/v1/repos/bob/ledger"
+
+ORGS = "/api/v1/user/orgs"
+TEAMS = "/api/v1/user/teams"
+
+ORGANIZATION = [
+    "id",
+    "name",
+    "full_name",
+    "email",
+    "avatar_url",
+    "description",
+    "website",
+    "location",
+    "visibility",
+    "repo_admin_change_team_access",
+    "username",
+]
+TEAM = [
+    "id",
+    "name",
+    "description",
+    "organization",
+    "includes_all_repositories",
+    "permission",
+    "units",
+    "units_map",
+    "can_create_org_repo",
+]
 
 MEMBERS = [
     "id",
@@ -60,9 +88,16 @@ class PeopleTests(StandInCase):
         self.assertEqual(list(user), MEMBERS)
         self.assertEqual((user["id"], user["login"], user["is_admin"]), (2, "alice", False))
 
+    def test_administrator(self) -> None:
+        """An administrator's user says so, to themselves."""
+        self.forge.instance.people[1].is_admin = True
+        for login, is_admin in (("alice", False), ("bob", True)):
+            user = self.ask("GET", "/api/v1/user", bearer=self.pair(login)["access_token"]).json
+            self.assertEqual(user["is_admin"], is_admin)
+
     def test_nobody(self) -> None:
         """Without a credential: 401 `token is required`."""
-        for path in ("/api/v1/user", "/api/v1/user/repos"):
+        for path in ("/api/v1/user", "/api/v1/user/repos", ORGS, TEAMS):
             reply = self.ask("GET", path)
             self.assertEqual(reply.status, 401)
             said = {"message": "token is required", "url": f"{URL}/api/swagger"}
@@ -87,6 +122,69 @@ class PeopleTests(StandInCase):
     def test_password_stays_inside(self) -> None:
         """A person's password is in no repr."""
         self.assertNotIn("hush", repr(Person(9, "x", "X", "hush")))
+
+
+class OrganizationTests(StandInCase):
+    """Organizations and teams, after routers/api/v1/org and services/convert of Forgejo."""
+
+    SCOPE = "read:user read:organization"
+
+    def mine(self, path: str, login: str = "alice") -> list[dict[str, Any]]:
+        """A list, as this person sees it."""
+        entries: list[dict[str, Any]] = self.ask(
+            "GET", path, bearer=self.pair(login, self.SCOPE)["access_token"]
+        ).json
+        return entries
+
+    def test_members(self) -> None:
+        """An organization and a team have exactly Forgejo's members."""
+        [organization] = self.mine(ORGS)
+        self.assertEqual(list(organization), ORGANIZATION)
+        self.assertEqual((organization["id"], organization["name"]), (4, "Allotment"))
+        [team] = self.mine(TEAMS)
+        self.assertEqual(list(team), TEAM)
+        self.assertEqual(team["organization"], organization)
+        self.assertEqual((team["name"], team["permission"]), ("Keepers", "write"))
+
+    def test_whose(self) -> None:
+        """A person's lists are their own; who is in a team is in its organization."""
+        [team] = self.mine(TEAMS, "bob")
+        self.assertEqual((team["name"], team["permission"]), ("Owners", "owner"))
+        bob = self.forge.instance.people[1]
+        for each in self.forge.instance.organizations[0].teams:
+            each.members = [member for member in each.members if member is not bob]
+        self.assertEqual(self.mine(TEAMS, "bob"), [])
+        self.assertEqual(self.mine(ORGS, "bob"), [])
+        self.assertEqual(len(self.mine(ORGS)), 1)
+
+    def test_pages(self) -> None:
+        """Both lists come in pages by name, with a count of all."""
+        alice, instance = self.forge.instance.people[0], self.forge.instance
+        zoo = Organization(5, "aviary", "Birds", [Team(9, "Feeders", "read", [alice])])
+        instance.organizations.append(zoo)
+        token = self.pair(scope=self.SCOPE)["access_token"]
+        for path, names in ((ORGS, ["Allotment", "aviary"]), (TEAMS, ["Feeders", "Keepers"])):
+            for page, name in enumerate(names, 1):
+                reply = self.ask("GET", f"{path}?page={page}&limit=1", bearer=token)
+                self.assertEqual([entry["name"] for entry in reply.json], [name])
+                self.assertEqual(reply.header("X-Total-Count"), "2")
+
+    def test_scopes(self) -> None:
+        """Teams need read:user, organizations both scopes at once, which the refusal names."""
+        for scope, path, missing in (
+            ("read:user", TEAMS, None),
+            ("write:user write:organization", ORGS, None),
+            ("read:organization", TEAMS, "read:user"),
+            ("read:user", ORGS, "read:user read:organization"),
+            ("read:organization", ORGS, "read:user read:organization"),
+        ):
+            self.forge.revoke("alice")
+            reply = self.ask("GET", path, bearer=self.pair(scope=scope)["access_token"])
+            if missing is None:
+                self.assertEqual(reply.status, 200)
+            else:
+                text = f"token does not have at least one of required scope(s): [{missing}]"
+                self.assertEqual((reply.status, reply.json["message"]), (403, text))
 
 
 class RepositoryTests(StandInCase):

@@ -202,6 +202,28 @@ class ControlTests(StandInCase):
             self.assertEqual(self.ask("GET", "/api/v1/user", bearer=token).status, status)
         self.assertEqual(self.ask("POST", "/_demo/people", data={"login": "eve"}).status, 400)
 
+    def test_administrator(self) -> None:
+        """A person can be made an administrator and lose it."""
+        token = self.pair()["access_token"]
+        for rank in (True, False):
+            shown = self.ask("POST", "/_demo/people", data={"login": "alice", "is_admin": rank})
+            self.assertEqual(shown.json["is_admin"], rank)
+            user = self.ask("GET", "/api/v1/user", bearer=token).json
+            self.assertEqual(user["is_admin"], rank)
+
+    def test_teams(self) -> None:
+        """A person can be put into a team and taken out, twice as well as once."""
+        for said, teams in (
+            ({"allotment:visitors": True}, ["Allotment:Keepers", "Allotment:visitors"]),
+            ({"allotment:visitors": True}, ["Allotment:Keepers", "Allotment:visitors"]),
+            ({"ALLOTMENT:KEEPERS": False, "allotment:visitors": False}, []),
+            ({"allotment:keepers": False}, []),
+        ):
+            shown = self.ask("POST", "/_demo/teams", data={"login": "alice", **said}).json
+            self.assertEqual(shown, {"login": "alice", "teams": teams})
+        for wrong in ({"login": "eve"}, {"login": "alice", "allotment:kings": True}, {"x": True}):
+            self.assertEqual(self.ask("POST", "/_demo/teams", data=wrong).status, 400)
+
     def test_settings(self) -> None:
         """Lifetimes and invalidation can be changed while it runs."""
         said = {"access_token_seconds": 5, "invalidate_refresh_tokens": False}
@@ -219,6 +241,7 @@ class ControlTests(StandInCase):
             ("GET", "grants"),
             ("POST", "revoke"),
             ("POST", "people"),
+            ("POST", "teams"),
             ("POST", "settings"),
             ("POST", "tokens"),
         ):

@@ -461,9 +461,10 @@ class IntrospectTests(Case):
             self.assertEqual(self.do(self.forge.introspect(ACCESS)), meant)
 
     def test_user(self) -> None:
-        """Number and name, asked with the token in the header."""
-        self.says(200, {"id": 7, "login": "ada", "is_admin": False})
-        self.assertEqual(self.do(self.forge.user(ACCESS)), User(7, "ada"))
+        """Number, name and rank, asked with the token in the header."""
+        for is_admin in (True, False):
+            self.says(200, {"id": 7, "login": "ada", "is_admin": is_admin})
+            self.assertEqual(self.do(self.forge.user(ACCESS)), User(7, "ada", is_admin))
         self.assertEqual(self.header("authorization"), f"Bearer {ACCESS.text}")
         self.assertEqual(self.forgejo.asked[-1].uri, b"/git/api/v1/user")
 
@@ -480,17 +481,26 @@ class IntrospectTests(Case):
             (401, "oauth2 grant not found or revoked", "invalid_token"),
         ):
             self.says(status, {"message": message, "url": "…"})
-            self.assertEqual(self.do(self.forge.user(ACCESS)), Refused(error, message))
-        self.says(403, b"<html>")
-        self.assertEqual(self.do(self.forge.user(ACCESS)), Refused("prohibited", ""))
+            for work in (
+                self.forge.user(ACCESS),
+                self.forge.organizations(ACCESS),
+                self.forge.teams(ACCESS),
+            ):
+                self.assertEqual(self.do(work), Refused(error, message))
 
     def test_user_troubled(self) -> None:
-        """Anything else says nothing of the account."""
+        """Anything else says nothing of the account, nor does a 403 that is not Forgejo's."""
         for status, body in (
             (200, b""),
-            (200, {"id": "7", "login": "ada"}),
-            (200, {"id": True, "login": "ada"}),
-            (200, {"id": 7}),
+            (200, {"id": "7", "login": "ada", "is_admin": False}),
+            (200, {"id": True, "login": "ada", "is_admin": False}),
+            (200, {"id": 7, "is_admin": False}),
+            (200, {"id": 7, "login": "ada"}),
+            (200, {"id": 7, "login": "ada", "is_admin": None}),
+            (200, {"id": 7, "login": "ada", "is_admin": 0}),
+            (403, b"<html>"),
+            (403, {"message": ""}),
+            (403, {"message": 403}),
             (404, b""),
         ):
             self.says(status, body)

@@ -18,6 +18,8 @@ from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account, SealedPair, supersedes
 from fjmcp.store.transactions import Cursor
 from fjmcp.testing import MemoryStore, memory_store
+from tests.store.accounts_contract import AccountsContract
+from tests.store.test_grants import InMemory
 
 T = TypeVar("T")
 
@@ -101,6 +103,12 @@ class SupersedesTests(SynchronousTestCase):
         self.assertFalse(supersedes(pair(1, 2, NOW - 9), row(dead_since=NOW), None))
         self.assertTrue(supersedes(pair(1, 6, NOW - 9), row(dead_since=NOW), None))
         self.assertFalse(supersedes(pair(1, 2, NOW + 9), row(dead_since=NOW), 2))
+
+    def test_asleep(self) -> None:
+        """An account that sleeps because of its person has a good pair: the counters judge."""
+        there = evolve(row(dead_since=NOW), dead_reason="not-let-in")
+        self.assertFalse(supersedes(pair(1, 2, NOW + 9), there, None))
+        self.assertTrue(supersedes(pair(1, 6, NOW - 9), there, None))
 
     def test_empty(self) -> None:
         """Anything is newer than nothing."""
@@ -210,6 +218,10 @@ class RowsTests(RowsCase):
         self.assertIsNone(self.do(accounts.readmit, SIGN_IN, ADA, pair()))
         self.assertIsNone(self.do(accounts.find, ADA))
         self.assertTrue(self.do(accounts.is_dead, ADA))
+
+
+class PeopleTests(InMemory, AccountsContract):
+    """The contract of accounts that sleep because of their person, in memory."""
 
 
 class ExchangesTests(RowsCase):

@@ -30,6 +30,7 @@ from fjmcp.store.transactions import (
     open_sqlite,
 )
 from fjmcp.store.vault import Ring
+from tests.store.accounts_contract import AccountsContract
 from tests.store.consents_contract import ConsentsContract
 from tests.store.contract import SharedContract, StoreContract, add, grants
 from tests.store.documents_contract import DocumentsContract
@@ -101,7 +102,9 @@ class SqliteStoreTests(SqliteTestCase, StoreContract, SharedContract):
     """The contract, on a file."""
 
 
-class SqliteGrantsTests(SqliteTestCase, GrantsContract, SignInsContract, IssuerContract):
+class SqliteGrantsTests(
+    SqliteTestCase, GrantsContract, SignInsContract, IssuerContract, AccountsContract
+):
     """The contract of the rows of OAuth, on a file."""
 
 

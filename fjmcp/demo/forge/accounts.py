@@ -36,6 +36,7 @@ class Person:
     prohibited: bool = False
     active: bool = True
     must_change_password: bool = False
+    is_admin: bool = False
 
     @property
     def email(self) -> str:
@@ -54,7 +55,7 @@ class Person:
             "avatar_url": f"{url}/avatars/{self.login}",
             "html_url": f"{url}/{self.login}",
             "language": "en-US",
-            "is_admin": False,
+            "is_admin": self.is_admin,
             "last_login": NEVER,
             "created": stamp(0),
             "restricted": False,
@@ -69,6 +70,66 @@ class Person:
             "following_count": 0,
             "starred_repos_count": 0,
             "username": self.login,
+        }
+
+
+@define(eq=False)
+class Team:
+    """A team of an organization; who is in one of them is in the organization."""
+
+    id: int
+    name: str
+    permission: str
+    members: list[Person] = field(factory=list)
+
+    def to_json(self, url: str, organization: Organization) -> dict[str, Any]:
+        """One entry of `GET /api/v1/user/teams`."""
+        owners = self.permission == "owner"
+        units = {f"repo.{unit}": self.permission for unit in ("code", "issues", "pulls")}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": "",
+            "organization": organization.to_json(url),
+            "includes_all_repositories": owners,
+            "permission": self.permission,
+            "units": list(units),
+            "units_map": units,
+            "can_create_org_repo": owners,
+        }
+
+
+@define(eq=False)
+class Organization:
+    """People who share repositories; its number is of the same row as theirs."""
+
+    id: int
+    name: str
+    full_name: str
+    teams: list[Team] = field(factory=list)
+
+    def has(self, person: Person) -> bool:
+        """Whether somebody belongs to it."""
+        return any(person in team.members for team in self.teams)
+
+    def team(self, name: str) -> Team | None:
+        """One of its teams, case aside."""
+        return next((t for t in self.teams if t.name.lower() == name.lower()), None)
+
+    def to_json(self, url: str) -> dict[str, Any]:
+        """One entry of `GET /api/v1/user/orgs`."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "full_name": self.full_name,
+            "email": "",
+            "avatar_url": f"{url}/avatars/{self.name}",
+            "description": "",
+            "website": "",
+            "location": "",
+            "visibility": "private",
+            "repo_admin_change_team_access": False,
+            "username": self.name,
         }
 
 
@@ -205,6 +266,7 @@ class Instance:
 
     people: list[Person] = field(factory=list)
     repositories: list[Repository] = field(factory=list)
+    organizations: list[Organization] = field(factory=list)
     _issues: int = 0
 
     def person(self, login: str) -> Person | None:
@@ -215,6 +277,22 @@ class Instance:
     def by_id(self, person_id: int) -> Person | None:
         """Somebody by number."""
         return next((p for p in self.people if p.id == person_id), None)
+
+    def organizations_of(self, person: Person) -> list[Organization]:
+        """Those that somebody belongs to, by name."""
+        mine = [o for o in self.organizations if o.has(person)]
+        return sorted(mine, key=lambda organization: organization.name.lower())
+
+    def teams_of(self, person: Person) -> list[tuple[Organization, Team]]:
+        """Those that somebody is in, of all organizations, by name."""
+        mine = [(o, t) for o in self.organizations for t in o.teams if person in t.members]
+        return sorted(mine, key=lambda each: each[1].name.lower())
+
+    def team(self, named: str) -> Team | None:
+        """A team by `organization:team`, case aside."""
+        of, _, name = named.lower().partition(":")
+        organization = next((o for o in self.organizations if o.name.lower() == of), None)
+        return None if organization is None else organization.team(name)
 
     def repository(self, owner: str, name: str, viewer: Person | None) -> Repository | None:
         """A repository that `viewer` may know of."""
@@ -234,7 +312,8 @@ class Instance:
 
 def demo_instance(now: float) -> Instance:
     """
-    Alice and Bob, each with public repositories and a private one.
+    Alice and Bob, each with public repositories and a private one.  Bob owns
+    an organization, the allotment, of whose keepers Alice is one.
 
     Their passwords are `alice-demo-password` and `bob-demo-password`.
     """
@@ -244,7 +323,10 @@ def demo_instance(now: float) -> Instance:
     diary = Repository(2, alice, "diary", "Nobody else's business", private=True)
     workshop = Repository(3, bob, "workshop", "Things half built")
     ledger = Repository(4, bob, "ledger", "What everything cost", private=True)
-    instance = Instance([alice, bob], [garden, diary, workshop, ledger])
+    owners, keepers = Team(1, "Owners", "owner", [bob]), Team(2, "Keepers", "write", [alice])
+    visitors = Team(3, "visitors", "read")
+    allotment = Organization(4, "Allotment", "The allotment", [owners, keepers, visitors])
+    instance = Instance([alice, bob], [garden, diary, workshop, ledger], [allotment])
     for repository, author, title in (
         (garden, alice, "The roses need water"),
         (garden, bob, "A snail got into the lettuce"),

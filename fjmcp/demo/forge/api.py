@@ -63,6 +63,24 @@ class Api:
         person = self._person(request, "user")
         return person if isinstance(person, Answer) else json_answer(person.to_json(self.url))
 
+    @serves(app, "/api/v1/user/orgs", "GET")
+    def own_organizations(self, request: Request) -> Answer:
+        """The organizations that the person belongs to, private ones too."""
+        person = self._person(request, "user organization")
+        if isinstance(person, Answer):
+            return person
+        mine = self.instance.organizations_of(person)
+        return _paged(request, [organization.to_json(self.url) for organization in mine])
+
+    @serves(app, "/api/v1/user/teams", "GET")
+    def own_teams(self, request: Request) -> Answer:
+        """The teams that the person is in, of all organizations."""
+        person = self._person(request, "user")
+        if isinstance(person, Answer):
+            return person
+        mine = self.instance.teams_of(person)
+        return _paged(request, [team.to_json(self.url, of) for of, team in mine])
+
     @serves(app, "/api/v1/user/repos", "GET")
     def own_repositories(self, request: Request) -> Answer:
         """The person's repositories, private ones too."""
@@ -165,7 +183,11 @@ class Api:
         return caller if isinstance(caller, Answer) else self._not_found()
 
     def _caller(self, request: Request, *categories: str) -> Caller | Answer:
-        """Who asks, or the refusal; the method says whether reading is enough."""
+        """
+        Who asks, or the refusal; the method says whether reading is enough.
+
+        Of categories within one word the refusal names all.
+        """
         bearer = self.bearers.of(request)
         if isinstance(bearer, Rejected):
             return self._refused(401, bearer.message)
@@ -174,13 +196,16 @@ class Api:
         if blocked := self._blocked(bearer.person):
             return json_answer({"message": blocked}, 403)
         verb = "read" if request.method in (b"GET", b"HEAD") else "write"
-        return self._scoped(bearer, [f"{verb}:{category}" for category in categories])
+        return self._scoped(
+            bearer, [[f"{verb}:{each}" for each in category.split()] for category in categories]
+        )
 
-    def _scoped(self, bearer: Bearer, needs: Sequence[str]) -> Caller | Answer:
-        for need in needs:
-            if not bearer.scope.permits(need):
+    def _scoped(self, bearer: Bearer, needs: Sequence[Sequence[str]]) -> Caller | Answer:
+        for together in needs:
+            if not all(map(bearer.scope.permits, together)):
+                listed = " ".join(together)
                 return self._refused(
-                    403, f"token does not have at least one of required scope(s): [{need}]"
+                    403, f"token does not have at least one of required scope(s): [{listed}]"
                 )
         return Caller(bearer.person, bearer.scope.public_only)
 

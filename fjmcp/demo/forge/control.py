@@ -11,7 +11,8 @@ with an `Origin`, or from another machine, are refused.
     DELETE /_demo/trouble   clear all; requests that were held go on
     GET    /_demo/grants    the live grants, with their counters
     POST   /_demo/revoke    {"login"}: end this person's grants
-    POST   /_demo/people    {"login", "prohibited"|"active"|"must_change_password": bool}
+    POST   /_demo/people    {"login", "prohibited"|"active"|"must_change_password"|"is_admin": bool}
+    POST   /_demo/teams     {"login", "organization:team": bool}: in that team or out of it
     POST   /_demo/settings  {"access_token_seconds"|"refresh_token_seconds": number,
                              "invalidate_refresh_tokens": bool}
     POST   /_demo/tokens    {"login", "scope"}: a pair without sign-in; it counts as an exchange
@@ -33,7 +34,7 @@ from fjmcp.demo.forge.answers import Answer, json_answer, json_of
 from fjmcp.demo.forge.grants import Grants
 from fjmcp.demo.forge.trouble import Troubles, serves
 
-_PERSON: Final = ("prohibited", "active", "must_change_password")
+_PERSON: Final = ("prohibited", "active", "must_change_password", "is_admin")
 _SETTINGS: Final = {
     "access_token_seconds": "access_seconds",
     "refresh_token_seconds": "refresh_seconds",
@@ -105,6 +106,24 @@ class Control:
         for name in _PERSON:
             setattr(person, name, bool(said.get(name, getattr(person, name))))
         return json_answer({name: getattr(person, name) for name in ("login", *_PERSON)})
+
+    @serves(app, "/_demo/teams", "POST")
+    def teams(self, request: Request) -> Answer:
+        """Put a person into teams, and take them out."""
+        said = _said(request)
+        person = self._person(request, said)
+        if isinstance(person, Answer):
+            return person
+        wanted = {name: member for name, member in said.items() if name != "login"}
+        found = {name: self.instance.team(name) for name in wanted}
+        for name, team in found.items():
+            if team is None:
+                return _wrong(f"no such team: {name}")
+            team.members = [each for each in team.members if each is not person]
+            if wanted[name]:
+                team.members.append(person)
+        mine = [f"{of.name}:{team.name}" for of, team in self.instance.teams_of(person)]
+        return json_answer({"login": person.login, "teams": mine})
 
     @serves(app, "/_demo/settings", "POST")
     def settings(self, request: Request) -> Answer:

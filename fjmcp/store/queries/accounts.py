@@ -10,13 +10,18 @@ A pair's way: a sign-in's row says that an exchange is in flight
 (`begin_exchange`), takes the sealed pair (`seal_exchange`), and gives it to the
 account's row (`admit`).  A refresh is claimed in the account's row (`claim`)
 and comes back to it (`keep`), or does not (`put_off`, `mark_dead`).
+
+An account is dead because Forgejo refused its pair, or, with a `dead_reason`,
+because its person may not come in.  A new pair ends the first.  It does not end
+the second, since the pair was good all the while: only a person who is there
+and may come in does (`admit`).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from fjmcp import limits
 from fjmcp.oauth.tokens import Digest
@@ -26,6 +31,8 @@ _LONGEST_CLAIM: Final = 2 * limits.REFRESH_CLAIM
 _LONGEST_WAIT: Final = 2 * limits.FORGE_RETRY_AFTER
 """What ends later than this was written before the clock was set back, and would
 hold for as long; the clocks of several nodes may differ by half of it."""
+_LONGEST_LOOK: Final = limits.EXCHANGE_CLAIM + limits.PAIR_KEEP
+"""Likewise of what was written while a sign-in looked at its person and was kept."""
 
 
 @frozen
@@ -58,6 +65,8 @@ class Account:
     refresh_until: float | None
     retry_after: float | None
     signed_in_at: float
+    dead_reason: str | None = None
+    """Why its person may not come in; None where Forgejo refused the pair."""
 
     @property
     def dead(self) -> bool:
@@ -109,7 +118,8 @@ def supersedes(pair: SealedPair, row: Account, refreshed: int | None) -> bool:
     """
     if row.credential is None or refreshed == row.version:
         return True
-    if refreshed is None and row.dead_since is not None and pair.received_at >= row.dead_since:
+    refused = row.dead_since is not None and row.dead_reason is None
+    if refreshed is None and refused and pair.received_at >= (row.dead_since or 0.0):
         # Whatever the counters say (Forgejo's may have gone back with a backup):
         # the row's pair was refused, and this one given after that.
         return True
@@ -128,7 +138,7 @@ def supersedes(pair: SealedPair, row: Account, refreshed: int | None) -> bool:
 
 _COLUMNS: Final = (
     "account_id, login, credential, version, forge_grant, forge_count, received_at, expires_at,"
-    " dead_since, refresh_owner, refresh_until, retry_after, signed_in_at"
+    " dead_since, refresh_owner, refresh_until, retry_after, signed_in_at, dead_reason"
 )
 
 
@@ -251,17 +261,24 @@ def put_off(
 
 
 def mark_dead(
-    cursor: Cursor, account_id: int, refused: int, owner: str, now: float
+    cursor: Cursor,
+    account_id: int,
+    refused: int,
+    owner: str,
+    now: float,
+    reason: str | None = None,
 ) -> Account | None:
     """
     Release the claim, and mark the account dead if its version still is the one
-    that Forgejo refused.  The row as it is then.
+    that Forgejo refused, or, with a `reason`, by which its person was looked at.
+    The row as it is then.
     """
     release(cursor, account_id, owner)
     cursor.execute(
-        "UPDATE accounts SET dead_since = ?, retry_after = NULL"
+        "UPDATE accounts SET dead_since = ?, dead_reason = ?, retry_after = NULL"
         " WHERE account_id = ? AND version = ? AND dead_since IS NULL",
         now,
+        reason,
         account_id,
         refused,
     )
@@ -269,11 +286,20 @@ def mark_dead(
 
 
 def admit(
-    cursor: Cursor, signin: Digest, account_id: int, login: str, pair: SealedPair, now: float
+    cursor: Cursor,
+    signin: Digest,
+    account_id: int,
+    login: str,
+    pair: SealedPair,
+    now: float,
+    looked_at: float | None = None,
 ) -> Account:
     """
     Move a sign-in's pair to its account, made if need be, unless something
-    newer is there.  Only a person who is there signs in so.
+    newer is there.  Only a person who is there, and may come in, signs in so.
+
+    `looked_at`: when it was begun to look whether they may; an account that was
+    put to sleep after that stays asleep.
     """
     finish_exchange(cursor, signin)
     row = find(cursor, account_id)
@@ -293,6 +319,11 @@ def admit(
         )
         assert made is not None
         return Account(*made)
+    if row.dead_reason is not None and not _after(row.dead_since, looked_at):
+        cursor.execute(
+            "UPDATE accounts SET dead_since = NULL, dead_reason = NULL WHERE account_id = ?",
+            account_id,
+        )
     cursor.execute(
         "UPDATE accounts SET login = ?, signed_in_at = ? WHERE account_id = ?",
         login,
@@ -308,20 +339,60 @@ def admit(
 
 def readmit(cursor: Cursor, signin: Digest, account_id: int, pair: SealedPair) -> Account | None:
     """
-    Likewise for a sign-in that nobody waits for or that was refused: an account
-    that is known gets what may be its only good pair, no other is made.
+    Likewise for a sign-in that nobody waits for, or of whose person nothing is
+    known: an account that is known gets what may be its only good pair, no
+    other is made.
     """
     finish_exchange(cursor, signin)
     row = find(cursor, account_id)
     if row is None or not supersedes(pair, row, None):
         return row
+    if row.dead:
+        # It wakes without a look whether its person may come in.  So its next use
+        # refreshes first, and that looks.
+        pair = evolve(pair, expires_at=pair.received_at)
     return _put(cursor, account_id, pair)
+
+
+def turn_away(
+    cursor: Cursor,
+    signin: Digest,
+    account_id: int,
+    pair: SealedPair,
+    reason: str,
+    looked_at: float,
+    now: float,
+) -> Account | None:
+    """
+    Likewise for a sign-in whose person may not come in, for this reason: an
+    account that is known sleeps, unless somebody who looked after `looked_at`
+    found that they may.
+    """
+    row = readmit(cursor, signin, account_id, pair)
+    if row is None or _after(row.signed_in_at, looked_at):
+        return row
+    cursor.execute(
+        "UPDATE accounts SET dead_since = ?, dead_reason = ?, retry_after = NULL"
+        " WHERE account_id = ?",
+        now,
+        reason,
+        account_id,
+    )
+    return find(cursor, account_id)
+
+
+def _after(when: float | None, looked_at: float | None) -> bool:
+    """Whether that was written after the look was begun."""
+    if when is None or looked_at is None:
+        return False
+    return looked_at < when <= looked_at + _LONGEST_LOOK
 
 
 def _put(cursor: Cursor, account_id: int, pair: SealedPair) -> Account:
     row = cursor.one(
         "UPDATE accounts SET credential = ?, version = version + 1, forge_grant = ?,"
-        " forge_count = ?, received_at = ?, expires_at = ?, dead_since = NULL,"
+        " forge_count = ?, received_at = ?, expires_at = ?,"
+        " dead_since = CASE WHEN dead_reason IS NULL THEN NULL ELSE dead_since END,"
         " refresh_owner = NULL, refresh_until = NULL, retry_after = NULL"
         f" WHERE account_id = ? RETURNING {_COLUMNS}",
         pair.sealed,

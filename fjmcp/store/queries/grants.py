@@ -221,8 +221,10 @@ class Bearer:
     grant: GrantRow
     login: str
     dead: bool
-    """Forgejo has refused the account's credential."""
+    """Forgejo has refused the account's credential, or its person may not come in."""
     expires_at: float
+    dead_reason: str | None = None
+    """Which of the two: None for the first."""
 
 
 def add_access_token(
@@ -244,15 +246,16 @@ def bearer(cursor: Cursor, token: Digest) -> Bearer | None:
     """Whose access token this is; expiry and endings are for the caller to judge."""
     row = cursor.one(
         "SELECT g.grant_id, g.account_id, g.client_id, g.scopes, g.created_at, g.used_at,"
-        " g.ended_at, g.end_reason, g.name, g.expires_at, a.login, a.dead_since, t.expires_at"
+        " g.ended_at, g.end_reason, g.name, g.expires_at, a.login, a.dead_since, t.expires_at,"
+        " a.dead_reason"
         " FROM access_tokens t JOIN grants g ON g.grant_id = t.grant_id"
         " JOIN accounts a ON a.account_id = g.account_id WHERE t.token = ?",
         token.value,
     )
     if row is None:
         return None
-    *of_grant, login, dead_since, expires_at = row
-    return Bearer(GrantRow(*of_grant), login, dead_since is not None, expires_at)
+    *of_grant, login, dead_since, expires_at, dead_reason = row
+    return Bearer(GrantRow(*of_grant), login, dead_since is not None, expires_at, dead_reason)
 
 
 # --- refresh tokens ----------------------------------------------------------------

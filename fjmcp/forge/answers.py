@@ -1,0 +1,115 @@
+"""
+What Forgejo answers, as values.
+
+An answer of the token endpoint is one of
+
+* `NewPair`: Forgejo gave tokens, and thereby killed the refresh token before;
+* `Refused`: Forgejo said no to this very token or code;
+* `Troubled`: neither is known.  `unsure` when Forgejo may have acted all the
+  same, so that its reply, and with it a refresh token, may be lost.
+
+An answer of the API is what was asked for, or one of the last two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from fjmcp.forge.tokens import ForgeToken, Pair, scrub
+
+
+@frozen
+class NewPair:
+    """Forgejo gave a pair.  It is the only copy there is: store it, then use it."""
+
+    pair: Pair
+
+
+@frozen
+class Refused:
+    """
+    Forgejo said no.
+
+    `error` of the token endpoint is its OAuth error; of the API
+    `invalid_token`, `insufficient_scope` or `prohibited`.
+    """
+
+    error: str
+    description: str
+
+
+@frozen
+class Troubled:
+    """
+    No answer that says anything about the token.
+
+    `retry_after`: seconds, where Forgejo named them.
+    `unsure`: Forgejo may have acted, and the answer be lost.
+    """
+
+    reason: str
+    retry_after: float | None = None
+    unsure: bool = False
+
+
+Outcome = NewPair | Refused | Troubled
+
+
+@frozen
+class Introspected:
+    """What Forgejo says of a token (RFC 7662 §2.2).  `scope` is the string once asked for."""
+
+    active: bool
+    sub: str = ""
+    scope: str = ""
+    audience: frozenset[str] = frozenset()
+    username: str = ""
+
+
+@frozen
+class Answer:
+    """A response, whole.  `total`: of a list that comes in pages, how many there are."""
+
+    status: int
+    body: bytes = field(repr=False)
+    retry_after: float | None
+    total: int | None = None
+
+    def members(self) -> Mapping[str, Any]:
+        """The members of the JSON object that the body is; none if it is not one."""
+        found = self._json()
+        return found if isinstance(found, dict) else {}
+
+    def entries(self) -> list[Any] | None:
+        """The entries of the JSON array that the body is; None if it is not one."""
+        found = self._json()
+        return found if isinstance(found, list) else None
+
+    def _json(self) -> Any:
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+
+def trouble(answer: Answer) -> Troubled:
+    """That an answer is none."""
+    # A gateway's 5xx says nothing of what Forgejo behind it did.
+    return Troubled(f"status-{answer.status}", answer.retry_after, unsure=answer.status >= 500)
+
+
+def api_refusal(answer: Answer, access: ForgeToken) -> Refused | None:
+    """What the API's 401 or 403 says of this token; None if the answer is no such."""
+    message = answer.members().get("message")
+    description = scrub(message, access.text) if isinstance(message, str) else ""
+    if answer.status == 401:
+        return Refused("invalid_token", description)
+    # A 403 without Forgejo's message is somebody else's on the way, and blocks nobody.
+    if answer.status != 403 or not description:
+        return None
+    scope = "required scope" in description
+    return Refused("insufficient_scope" if scope else "prohibited", description)
