@@ -10,7 +10,19 @@ from collections.abc import Iterator
 from unittest import TestCase as AnyTestCase
 
 import pytest
+from twisted.logger import LogPublisher, globalLogBeginner
 from twisted.trial.unittest import TestCase
+
+import fjmcp.testing  # noqa: F401 - with it all that most tests import
+
+# Until somebody begins to log, Twisted keeps every event for him, and with it what logged it:
+# the whole broker of each test, through which the collector then walks again and again.
+globalLogBeginner.beginLoggingTo([LogPublisher()], discardBuffer=True, redirectStandardIO=False)
+
+# Nor need it walk through what every test imports.  Not later than here: trial's cases hold
+# themselves, and what is frozen is never found to be garbage.
+gc.collect()
+gc.freeze()
 
 
 def _place(item: pytest.Item) -> int:
