@@ -6,23 +6,16 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from unittest import TestCase as AnyTestCase
 
 import pytest
 from twisted.logger import LogPublisher, globalLogBeginner
-from twisted.trial.unittest import TestCase
-
-import fjmcp.testing  # noqa: F401 - with it all that most tests import
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 # Until somebody begins to log, Twisted keeps every event for him, and with it what logged it:
 # the whole broker of each test, through which the collector then walks again and again.
 globalLogBeginner.beginLoggingTo([LogPublisher()], discardBuffer=True, redirectStandardIO=False)
-
-# Nor need it walk through what every test imports.  Not later than here: trial's cases hold
-# themselves, and what is frozen is never found to be garbage.
-gc.collect()
-gc.freeze()
 
 
 def _place(item: pytest.Item) -> int:
@@ -39,6 +32,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     has started it.
     """
     items.sort(key=_place)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the collector need not walk through it."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """A case that is done gives up its world: it was collected, and stays."""
+    case = getattr(item, "instance", None)
+    yield
+    if isinstance(case, SynchronousTestCase):
+        vars(case).clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
