@@ -10,6 +10,7 @@ import json
 import sqlite3
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from signal import Signals
 from typing import (
@@ -202,7 +203,16 @@ class MemoryStore(Store):
 
 def memory_store() -> MemoryStore:
     """An empty store with the schema of this fjmcp."""
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection = _connect()
+    _migrated().backup(connection)
+    writer = MemoryLane(connection, WRITE)
+    reader = MemoryLane(connection, READ)
+    return MemoryStore(writer, reader, lanes=(writer, reader))
+
+
+@cache
+def _migrated() -> sqlite3.Connection:
+    connection = _connect()
     in_transaction(
         connection,
         WRITE,
@@ -210,9 +220,11 @@ def memory_store() -> MemoryStore:
             cursor, migrating.ours(), blob=BLOB, before=lambda version: None
         ),
     )
-    writer = MemoryLane(connection, WRITE)
-    reader = MemoryLane(connection, READ)
-    return MemoryStore(writer, reader, lanes=(writer, reader))
+    return connection
+
+
+def _connect() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
 # --- processes ------------------------------------------------------------------

@@ -69,7 +69,7 @@ class AdmissionCase(BrokerCase):
         self.assertEqual(page.status, 403)
         self.assertTrue(page.url.startswith(CALLBACK), page.url)
         self.assertIn(words, page.text)
-        self.assertIn(f"at Forgejo as <strong dir=\"auto\">{login}</strong>.", page.text)
+        self.assertIn(f'at Forgejo as <strong dir="auto">{login}</strong>.', page.text)
         (link,) = map(unescape, re.findall(r'<a [^>]*href="([^"]*)"', page.text))
         self.assertTrue(link.startswith(CLIENT_URL), link)
         told = said(link)
