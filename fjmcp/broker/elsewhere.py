@@ -91,5 +91,5 @@ class Elsewhere:
             return
         for grant_id, reason in over.items():
             # Children may take seconds to end; the next look does not wait for them.
-            ending = self._endings.ended(grant_id, reason)
+            ending = self._endings.ended([grant_id], reason)
             self._tasks.start(ending, "ending what was ended elsewhere")

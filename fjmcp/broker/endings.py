@@ -10,7 +10,7 @@ only then is answered.  Sessions stay: the account and client may come back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from attrs import define, field
@@ -65,18 +65,19 @@ class Endings:
     async def end(self, grant_id: str, reason: str) -> None:
         """Close a grant, its tokens, and all that runs for it."""
         await self._store.write(grants.end, grant_id, reason, self._clock.seconds())
-        await self.ended(grant_id, reason)
+        await self.ended([grant_id], reason)
 
-    async def ended(self, grant_id: str, reason: str) -> None:
-        """End what runs for a grant whose row is closed."""
-        self._callers.forget(grant_id)
-        self.log.info("grant ended", grant=grant_id, reason=reason)
-        self._meter.grant_ended(reason)
-        self._ending.add(grant_id)
+    async def ended(self, grant_ids: Sequence[str], reason: str) -> None:
+        """End what runs for grants whose rows are closed."""
+        for grant_id in grant_ids:
+            self._callers.forget(grant_id)
+            self.log.info("grant ended", grant=grant_id, reason=reason)
+            self._meter.grant_ended(reason)
+        self._ending.update(grant_ids)
         try:
-            await self._stop([grant_id], GRANT_ENDED)
+            await self._stop(grant_ids, GRANT_ENDED)
         finally:
-            self._ending.discard(grant_id)
+            self._ending.difference_update(grant_ids)
 
     async def expire(self) -> None:
         """End the grants that were idle too long or grew too old, some at a time."""

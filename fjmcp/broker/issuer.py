@@ -28,6 +28,7 @@ from fjmcp.oauth.scopes import Scopes, narrow_refresh
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCOUNT_DEAD,
+    CLIENT_UNKNOWN,
     CODE_MISSING,
     REFRESH_REUSED,
     REFRESH_TOKEN_MISSING,
@@ -132,7 +133,7 @@ class Issuer:
     ) -> Issued | OAuthRefusal:
         answer, ended = await write
         for each in ended:
-            await self._endings.ended(each.grant_id, each.reason)
+            await self._endings.ended([each.grant_id], each.reason)
         if isinstance(answer, OAuthRefusal):
             self.log.info("token refused", reason=answer.reason)
         return answer
@@ -160,16 +161,22 @@ class Issuer:
             return self._no(cursor, verdict, now)
         if accounts.is_dead(cursor, verdict.account_id):
             return _dead(cursor, verdict.account_id), []
+        if not _is_known(cursor, client):
+            # Taken back since it was authenticated, and its grants have ended.
+            return CLIENT_UNKNOWN, []
         granted = Scopes.granted(Scopes.parse(verdict.request.scopes))
         grant_id = os.urandom(12).hex()
         made_room = grants.add(
-            cursor, grant_id, verdict.account_id, client.client_id, str(granted), now
+            cursor,
+            grant_id,
+            verdict.account_id,
+            client.client_id,
+            str(granted),
+            now,
+            secret=client.secrets[0] if client.secrets else None,
         )
         grants.redeem_code(cursor, code, grant_id)
-        if client.source is Source.DOCUMENT:
-            documents.use(cursor, client.client_id, now)
-        else:
-            clients.note_use(cursor, client.client_id, now)
+        _note_use(cursor, client, now)
         life = now + limits.GRANT_LIFE
         issued = self._mint(cursor, client, grant_id, granted, None, life, now)
         return issued, [_Ended(old, "room") for old in made_room]
@@ -210,6 +217,7 @@ class Issuer:
                 # Its key is lost, so there is as little to replay as after the grace.
                 return self._no(cursor, rules.EndGrant(grant.grant_id, REFRESH_REUSED), now)
         grants.touch(cursor, {grant.grant_id: now})
+        _note_use(cursor, client, now)
         life = rules.grant_end(grant)
         issued = self._mint(cursor, client, grant.grant_id, granted, row.token, life, now)
         sealed = self._seal(row.token, issued)
@@ -244,7 +252,8 @@ class Issuer:
         access, expires_at = mint(Kind.ACCESS), min(now + limits.ACCESS_TOKEN, life)
         grants.add_access_token(cursor, digest(access), grant_id, expires_at, now)
         refresh = None
-        if "refresh_token" in client.metadata.grant_types:
+        # A chain that was begun goes on, whatever its client's document says by now.
+        if predecessor is not None or "refresh_token" in client.metadata.grant_types:
             refresh = mint(Kind.REFRESH)
             grants.add_refresh_token(cursor, digest(refresh), grant_id, predecessor, now)
         # RFC 6749 §5.1: scope is required if it differs from what was requested, which we
@@ -260,6 +269,21 @@ class Issuer:
         pair = json.loads(self._ring.open(successor, _bound(token)))
         access, refresh, expires_at, scopes = pair
         return Issued(TokenText(access), TokenText(refresh), expires_at, scopes, replayed=True)
+
+
+def _is_known(cursor: Cursor, client: Client) -> bool:
+    """Whether the registration by which a client proved itself still stands."""
+    if client.source is not Source.REGISTERED:
+        return True
+    latest = clients.find(cursor, client.client_id)
+    return latest is not None and set(client.secrets) <= set(latest.secrets)
+
+
+def _note_use(cursor: Cursor, client: Client, now: float) -> None:
+    if client.source is Source.DOCUMENT:
+        documents.use(cursor, client.client_id, now)
+    else:
+        clients.note_use(cursor, client.client_id, now)
 
 
 def _dead(cursor: Cursor, account_id: int) -> OAuthRefusal:

@@ -156,7 +156,8 @@ class Registrar:
 
     async def withdraw(self, client_id: str, token: TokenText) -> OAuthRefusal | None:
         """
-        Take a registration back (RFC 7592 §2.3), and with the last of a client all its grants.
+        Take a registration back (RFC 7592 §2.3), and the grants that came by its secret; with the
+        last one of a client, all its grants.
 
         None when all of it has ended.
         """
@@ -168,8 +169,7 @@ class Registrar:
             return MANAGEMENT_TOKEN
         gone, ended = done
         self.log.info("registration withdrawn", client=client_id, client_gone=gone)
-        for grant_id in ended:
-            await self._endings.ended(grant_id, "client-deleted")
+        await self._endings.ended(ended, "client-deleted")
         return None
 
 
@@ -195,11 +195,16 @@ def _register(
 def _withdraw(
     cursor: Cursor, client_id: str, token: Digest, now: float
 ) -> tuple[bool, list[str]] | None:
-    """Whether the client went, and the grants that ended with it; None if nothing fits."""
+    """Whether the client went, and the grants that ended; None if nothing fits."""
     if clients.managed(cursor, client_id, token) is None:
         return None
-    gone = clients.withdraw(cursor, token)
-    ended = grants.live_of_client(cursor, client_id) if gone else []
+    gone, secret = clients.withdraw(cursor, token)
+    ended = []
+    if gone:
+        ended = grants.live_of_client(cursor, client_id)
+    elif secret is not None:
+        # Who registered the same goes on.  Without a secret nobody can tell the two apart.
+        ended = grants.live_of_client(cursor, client_id, secret)
     for grant_id in ended:
         grants.end(cursor, grant_id, "client-deleted", now)
     return gone, ended

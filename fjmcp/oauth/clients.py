@@ -75,6 +75,8 @@ class Presented:
     secret: Digest | None
     method: str
     """`none`, `client_secret_post` or `client_secret_basic`."""
+    unencoded: Digest | None = None
+    """Of a secret in the header, as it stands there: not every client encodes it first."""
 
 
 def read_client_auth(
@@ -97,14 +99,14 @@ def read_client_auth(
     basic = _basic(authorization_header)
     if basic is None:
         return CLIENT_AUTH_MALFORMED
-    client_id, secret = basic
+    client_id, secret, unencoded = basic
     # RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each
     # request."
     if posted or (named and named != client_id):
         return CLIENT_AUTH_TWICE
     if not secret.text:
         return Presented(client_id, None, NONE)
-    return Presented(client_id, digest(secret), BASIC)
+    return Presented(client_id, digest(secret), BASIC, digest(unencoded))
 
 
 def authenticate(client: Client | None, presented: Presented) -> OAuthRefusal | None:
@@ -119,16 +121,22 @@ def authenticate(client: Client | None, presented: Presented) -> OAuthRefusal | 
     # nor one without a secret with any.
     if presented.method not in client.auth_methods:
         return CLIENT_AUTH_METHOD
-    if presented.method == NONE:
-        return None
-    secret = presented.secret
-    if secret is None or not any(same(each, secret) for each in client.secrets):
+    if presented.method != NONE and proof(client, presented) is None:
         return CLIENT_SECRET_WRONG
     return None
 
 
-def _basic(header: str) -> tuple[str, TokenText] | None:
-    """Client id and secret of `Authorization: Basic` (RFC 7617), or None."""
+def proof(client: Client, presented: Presented) -> Digest | None:
+    """Which of its secrets a client has presented, if any."""
+    for secret in (presented.secret, presented.unencoded):
+        for each in client.secrets:
+            if secret is not None and same(each, secret):
+                return each
+    return None
+
+
+def _basic(header: str) -> tuple[str, TokenText, TokenText] | None:
+    """Client id and secret of `Authorization: Basic` (RFC 7617), and the secret unread; or None."""
     scheme, _, credentials = header.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -140,5 +148,6 @@ def _basic(header: str) -> tuple[str, TokenText] | None:
     if not colon or not client_id:
         return None
     # RFC 6749 §2.3.1: both are "encoded using the application/x-www-form-urlencoded encoding
-    # algorithm" first.  Our own have no character that this would change.
-    return unquote_plus(client_id), TokenText(unquote_plus(secret))
+    # algorithm" first.  Our own have no character that this would change; one that a person made up
+    # may have, and most libraries do not encode it.
+    return unquote_plus(client_id), TokenText(unquote_plus(secret)), TokenText(secret)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.http import Request
@@ -20,6 +20,7 @@ from fjmcp.oauth.authorization import Params
 from fjmcp.oauth.clients import (
     Client,
     authenticate,
+    proof,
     read_client_auth,
 )
 from fjmcp.oauth.tokens import TokenText
@@ -71,6 +72,10 @@ class Token:
         client = await self._client(request, form)
         if isinstance(client, OAuthRefusal):
             return client
+        # Who is not taken any more gets no tokens, and may still give back what it has.
+        refusal = self._registrar.clientele.judge(client)
+        if refusal is not None:
+            return refusal
         # All limits come before the issuer, so that a 429 uses up no code and no token.
         often = self._rates.client(Door.TOKEN, request, client)
         if often is not None:
@@ -125,4 +130,6 @@ class Token:
         if refusal is not None:
             return refusal
         assert client is not None
-        return self._registrar.clientele.judge(client) or client
+        # As it proved to be: one of several registrations may be taken back.
+        secret = proof(client, presented)
+        return evolve(client, secrets=() if secret is None else (secret,))

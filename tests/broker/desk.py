@@ -17,7 +17,7 @@ from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.metadata import NONE, ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.refusals import McpRefusal, OAuthRefusal
-from fjmcp.store.queries import accounts, grants
+from fjmcp.store.queries import accounts, clients, grants
 from fjmcp.store.queries.accounts import SealedPair
 from fjmcp.store.transactions import Cursor, Lane, Store, Work
 from fjmcp.store.vault import Ring
@@ -153,6 +153,8 @@ class Desk:
         self.issuer = Issuer(self.store, self.ring, self.endings, Endpoints(PUBLIC_URL), self.clock)
         for account_id in (ADA, BOB):
             now(self.store.write(add_account, account_id))
+        for each in (ONE, TWO):
+            now(self.store.write(clients.add, each))
 
     def code(self, asked: Client = ONE, account_id: int = ADA) -> str:
         """A code for somebody."""

@@ -83,11 +83,12 @@ class RegistrarCase(SynchronousTestCase):
         rows = self.got(self.store.read(run, "SELECT client_id FROM clients"))
         return {client_id for (client_id,) in rows}
 
-    def grant(self, client_id: str, grant_id: str = "g") -> None:
+    def grant(self, client_id: str, grant_id: str = "g", secret: TokenText | None = None) -> None:
         """A grant is born."""
+        proof = None if secret is None else digest(secret)
 
         def born(cursor: Cursor) -> None:
-            grants.add(cursor, grant_id, 7, client_id, "", self.clock.seconds())
+            grants.add(cursor, grant_id, 7, client_id, "", self.clock.seconds(), secret=proof)
             clients.note_use(cursor, client_id, self.clock.seconds())
 
         self.got(self.store.write(born))
@@ -315,13 +316,25 @@ class ManagingTests(RegistrarCase):
         """Who registered the same as somebody else takes back no more than their own."""
         one, two = self.register(metadata(POST)), self.register(metadata(POST))
         client_id = one.client.client_id
+        assert one.secret is not None and two.secret is not None
+        self.grant(client_id, secret=one.secret)
+        self.grant(client_id, "theirs", two.secret)
+        self.assertIsNone(self.got(self.registrar.withdraw(client_id, two.management)))
+        self.assertEqual(self.runs.ended, [("theirs", GRANT_ENDED)])
+        found = self.got(self.registrar.find(client_id))
+        self.assertIsNone(authenticate(found, Presented(client_id, digest(one.secret), POST)))
+        self.assertIsNotNone(authenticate(found, Presented(client_id, digest(two.secret), POST)))
+        self.assertIsNone(self.got(self.registrar.withdraw(client_id, one.management)))
+        self.assertEqual(self.runs.ended[1:], [("g", GRANT_ENDED)])
+
+    def test_withdraw_one_of_two_public(self) -> None:
+        """Without secrets two that registered the same are not told apart: what one takes back
+        ends nothing of the other's, and the last one all."""
+        one, two = self.register(), self.register()
+        client_id = one.client.client_id
         self.grant(client_id)
         self.assertIsNone(self.got(self.registrar.withdraw(client_id, two.management)))
         self.assertEqual(self.runs.ended, [])
-        found = self.got(self.registrar.find(client_id))
-        assert one.secret is not None and two.secret is not None
-        self.assertIsNone(authenticate(found, Presented(client_id, digest(one.secret), POST)))
-        self.assertIsNotNone(authenticate(found, Presented(client_id, digest(two.secret), POST)))
         self.assertIsNone(self.got(self.registrar.withdraw(client_id, one.management)))
         self.assertEqual(self.runs.ended, [("g", GRANT_ENDED)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from urllib.parse import quote, quote_plus, unquote
 
 from attrs import evolve
 from hypothesis import given
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import refusals
-from fjmcp.oauth.clients import Client, Presented, Source, authenticate, read_client_auth
+from fjmcp.oauth.clients import (
+    Client,
+    Presented,
+    Source,
+    authenticate,
+    proof,
+    read_client_auth,
+)
 from fjmcp.oauth.metadata import AUTH_METHODS, ClientMetadata
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.refusals import OAuthRefusal
@@ -68,7 +76,15 @@ class ReadingAuthentication(SynchronousTestCase):
     def test_form_encoding(self) -> None:
         """Client id and secret in the header are decoded once (RFC 6749 §2.3.1)."""
         answer = read_client_auth(basic("a%3Ab:s%20%2B+"), {})
-        self.assertEqual(answer, Presented("a:b", digest(TokenText("s + ")), "client_secret_basic"))
+        self.assertEqual(
+            answer,
+            Presented(
+                "a:b",
+                digest(TokenText("s + ")),
+                "client_secret_basic",
+                digest(TokenText("s%20%2B+")),
+            ),
+        )
 
     @given(
         st.none() | st.text(),
@@ -125,6 +141,25 @@ class Authenticating(SynchronousTestCase):
             self.assertIsNone(authenticate(known, Presented("c1", secret, method)))
         refusal = authenticate(known, Presented("c1", None, "none"))
         self.assertEqual(refusal, refusals.CLIENT_AUTH_METHOD)
+
+    def test_unencoded(self) -> None:
+        """A secret that a person made up is taken from the header as it is, too, since few
+        libraries encode it first; nothing is a secret but one of these two."""
+        secret = TokenText("Zm9v+YmFy/aGV%2Bs==")
+        known = evolve(client("client_secret_basic"), secrets=(digest(secret),))
+        for sent, good in (
+            (secret.text, True),
+            (quote(secret.text, safe=""), True),
+            (quote_plus(secret.text), True),
+            (unquote(secret.text), False),
+            (quote(quote(secret.text)), False),
+            (f"{secret.text}=", False),
+        ):
+            presented = read_client_auth(basic(f"c1:{sent}"), {})
+            assert isinstance(presented, Presented)
+            refusal = None if good else refusals.CLIENT_SECRET_WRONG
+            self.assertEqual(authenticate(known, presented), refusal, sent)
+            self.assertEqual(proof(known, presented), digest(secret) if good else None)
 
     def test_unknown(self) -> None:
         """A client that is not registered, or not the one found, is told to register again."""

@@ -18,7 +18,7 @@ from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.metadata import NONE, ClientMetadata
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import CODE_REUSED
-from fjmcp.store.queries import accounts, grants, signins
+from fjmcp.store.queries import accounts, clients, grants, signins
 from fjmcp.store.queries.accounts import SealedPair
 from fjmcp.store.transactions import Cursor
 from fjmcp.store.vault import Ring
@@ -457,6 +457,7 @@ class IssuerContract(_Contract):
         """The form that redeems a code."""
         code = mint(Kind.CODE)
         await self.store.write(add_account)
+        await self.store.write(clients.add, self.client)
         await self.store.write(grants.add_code, digest(code), 7, REQUEST, AT)
         return Params((("code", code.text), ("code_verifier", VERIFIER)))
 

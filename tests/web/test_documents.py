@@ -100,6 +100,18 @@ class WholeWayTests(DocumentCase):
         tokens = self.app.redeem(self.app.sign_in()["code"]).json()
         self.assertNotIn("refresh_token", tokens)
 
+    def test_refresh_goes_on(self) -> None:
+        """A document that drops the grant type takes no chain away that was begun under it."""
+        self.hosts.publish(DOCUMENT)
+        tokens = self.app.redeem(self.app.sign_in()["code"]).json()
+        self.hosts.publish(DOCUMENT | {"grant_types": ["authorization_code"]})
+        self.broker.advance(limits.DOCUMENT_FRESH_LEAST)
+        self.assertEqual(self.authorize().status, 200)
+        for _ in range(2):
+            answer = self.app.refresh(tokens["refresh_token"])
+            self.assertEqual(answer.status, 200, answer.body)
+            tokens = answer.json()
+
 
 class RequestTests(DocumentCase):
     def test_nothing_fetched(self) -> None:

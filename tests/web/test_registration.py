@@ -235,6 +235,57 @@ class ManageTests(BrokerCase):
         self.assert_page(self.app.open())
         self.assertEqual(read(self, self.app.registered).status, 401)
 
+    def test_delete_of_many(self) -> None:
+        """No token of a client that goes works on while the children of its others still end."""
+        tokens = [self.app.tokens() for _ in range(4)]
+        for each in tokens:
+            self.app.call(each["access_token"])
+        for child in self.broker.reactor.alive:
+            child.ignores = {"EOF", "TERM", "KILL"}
+        visit = manage(self, "DELETE", self.app.registered)
+        self.broker.advance(1)
+        self.assertFalse(visit.answered)
+        self.assertEqual([self.app.knocks(each["access_token"]) for each in tokens], [401] * 4)
+        while not visit.answered:
+            self.broker.advance(1)
+        self.assertEqual(visit.status, 204)
+
+    def test_delete_one_of_two(self) -> None:
+        """A client that registered twice, as claude.ai does, takes back what it used with the
+        tokens that came of it; the other registration, and whoever has it, goes on."""
+        same = {"client_name": "Twice", "token_endpoint_auth_method": "client_secret_post"}
+        one, two = self.broker.register(**same), self.broker.register(**same)
+        self.assertEqual(one.client_id, two.client_id)
+        mine, theirs = one.tokens(), two.tokens()
+        code = two.code()
+        self.assertEqual(manage(self, "DELETE", two.registered).status, 204)
+        self.assertEqual(two.knocks(theirs["access_token"]), 401)
+        self.assert_error(two.refresh(theirs["refresh_token"]), "invalid_client", 401)
+        self.assert_error(two.redeem(code), "invalid_client", 401)
+        self.assertEqual(one.knocks(mine["access_token"]), 200)
+        self.assertEqual(one.refresh(mine["refresh_token"]).status, 200)
+
+    def test_delete_in_mid_redeem(self) -> None:
+        """A code that is redeemed while its client is taken back gives no grant."""
+        same = {"client_name": "Twice", "token_endpoint_auth_method": "client_secret_post"}
+        alone, twin = self.broker.register(), self.broker.register(**same)
+        self.broker.register(**same)
+        for app in (alone, twin):
+            code = app.code()
+            self.broker.store.hold()
+            redeemed = app.redeem(code)
+            self.broker.store.release(1)
+            deleted = manage(self, "DELETE", app.registered)
+            # The withdrawal is written first, as it may be where several write.
+            held = self.broker.store.lanes[0].held
+            assert held is not None
+            held.insert(0, held.pop())
+            self.broker.store.release()
+            self.broker.settle()
+            self.assertEqual(deleted.status, 204)
+            self.assert_error(redeemed, "invalid_client", 401)
+            self.assertEqual(self.live_grants(), 0)
+
     def test_unproved(self) -> None:
         """Without the token of this very registration: 401 with a challenge, and nothing ends."""
         other = self.broker.register()

@@ -15,6 +15,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.oauth.clientele import Clientele
 from fjmcp.store.queries import accounts
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, VERIFIER, App, now
 from tests.web.whole import CALLBACK, BrokerCase, texts
@@ -433,6 +434,22 @@ class RefreshTests(BrokerCase):
         self.assertEqual(self.app.knocks(tokens["access_token"]), 401)
         self.assert_error(self.app.refresh(tokens["refresh_token"]), "invalid_grant")
 
+    def test_client_lives_on(self) -> None:
+        """A client that is used is known when its grant has reached its age: who connects again
+        needs not remove it first."""
+        self.broker.parts.upkeep.start()
+        self.addCleanup(self.broker.parts.upkeep.stop)
+        tokens = self.app.tokens()
+        step = limits.GRANT_LIFE / 100
+        for _ in range(99):
+            self.broker.advance(step)
+            tokens = self.app.refresh(tokens["refresh_token"]).json()
+        for _ in range(3):
+            self.broker.advance(step)
+        self.assertEqual(self.live_grants(), 0)
+        self.assert_error(self.app.refresh(tokens["refresh_token"]), "invalid_grant")
+        self.assertEqual(self.app.open().status, 200)
+
     def test_forgejo_is_not_asked(self) -> None:
         """Tokens are given and taken without a call of Forgejo."""
         before = self.broker.forge.troubles.calls.copy()
@@ -553,6 +570,15 @@ class RevokeTests(BrokerCase):
         self.assertEqual(len(self.broker.reactor.alive), 2)
         for tokens in (same, other):
             self.assertEqual(self.app.knocks(tokens["access_token"]), 200)
+
+    def test_not_taken_any_more(self) -> None:
+        """A client that is not taken any more gets no tokens, and may still give back what it
+        has."""
+        self.broker.parts.registrar.clientele = Clientele.parse("known")
+        self.assert_error(self.app.refresh(self.tokens["refresh_token"]), "invalid_client", 401)
+        self.assertEqual(self.app.revoke(self.tokens["refresh_token"]).status, 200)
+        self.assertEqual(self.app.knocks(self.tokens["access_token"]), 401)
+        self.assertEqual(self.live_grants(), 0)
 
     def test_twice(self) -> None:
         """Revoking what was revoked is 200."""

@@ -9,7 +9,7 @@ CREATE TABLE registrations (
 CREATE INDEX registrations_by_client ON registrations (client_id);
 
 ALTER TABLE clients ADD COLUMN fingerprint {blob};          -- digest of its metadata; NULL: joins nobody
-ALTER TABLE clients ADD COLUMN used_at DOUBLE PRECISION;    -- when a grant was last born; NULL: never
+ALTER TABLE clients ADD COLUMN used_at DOUBLE PRECISION;    -- when a grant was last born or used; NULL: never
 UPDATE clients SET used_at = created_at WHERE client_id IN (SELECT client_id FROM grants);
 CREATE INDEX clients_by_fingerprint ON clients (fingerprint);
 
@@ -19,7 +19,7 @@ CREATE TABLE documents (
     metadata        TEXT NOT NULL,              -- JSON, as judged
     fetched_at      DOUBLE PRECISION NOT NULL,
     fresh_until     DOUBLE PRECISION NOT NULL,
-    used_at         DOUBLE PRECISION            -- when a grant was last born; NULL: never
+    used_at         DOUBLE PRECISION            -- when a grant was last born or used; NULL: never
 );
 
 -- Which account a browser was last seen to belong to, and what was consented to.
@@ -42,6 +42,9 @@ CREATE INDEX consents_by_expiry ON consents (expires_at);
 ALTER TABLE signins ADD COLUMN known_as BIGINT;             -- whose this browser was when it began
 ALTER TABLE signins ADD COLUMN came_as BIGINT;              -- who came back instead, and is to say so
 ALTER TABLE signins ADD COLUMN remembered BIGINT;           -- 1: a remembered consent stood for our page
+
+-- Which of a client's registrations a grant is of.
+ALTER TABLE grants ADD COLUMN secret_digest {blob};         -- NULL: it has no secret, or an operator made it
 
 -- A token that an operator made is a grant with a name and an end of its own.
 ALTER TABLE grants ADD COLUMN name TEXT;                    -- NULL for a client's

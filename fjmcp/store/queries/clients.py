@@ -75,7 +75,7 @@ def twin(cursor: Cursor, metadata: ClientMetadata, now: float) -> Client | None:
 
 
 def note_use(cursor: Cursor, client_id: str, now: float) -> None:
-    """A grant of it was born."""
+    """A grant of it was born or used."""
     cursor.execute("UPDATE clients SET used_at = ? WHERE client_id = ?", now, client_id)
 
 
@@ -104,21 +104,25 @@ def managed(cursor: Cursor, client_id: str, token: Digest) -> Client | None:
     return None if row is None else find(cursor, client_id)
 
 
-def withdraw(cursor: Cursor, token: Digest) -> bool:
+def withdraw(cursor: Cursor, token: Digest) -> tuple[bool, Digest | None]:
     """
-    Forget a registration, and its client if it has no other; whether the client went.
+    Forget a registration, and its client if it has no other; whether the client went, and
+    the secret that the registration had.
 
-    The client's grants are for the caller to end, in the same transaction.
+    The grants of either are for the caller to end, in the same transaction.
     """
-    row = cursor.one("DELETE FROM registrations WHERE token = ? RETURNING client_id", token.value)
+    row = cursor.one(
+        "DELETE FROM registrations WHERE token = ? RETURNING client_id, secret_digest", token.value
+    )
     if row is None:
-        return False
+        return False, None
+    client_id, secret = row
     gone = cursor.one(
         "DELETE FROM clients WHERE client_id = ? AND secret_digest IS NULL"
         " AND client_id NOT IN (SELECT client_id FROM registrations) RETURNING client_id",
-        row[0],
+        client_id,
     )
-    return gone is not None
+    return gone is not None, None if secret is None else Digest(bytes(secret))
 
 
 # --- the forgotten ----------------------------------------------------------------------

@@ -96,12 +96,14 @@ def add(
     scopes: str,
     now: float,
     *,
+    secret: Digest | None = None,
     name: str | None = None,
     expires_at: float | None = None,
 ) -> list[str]:
     """
     Keep a new grant; answer the grants that had to end to make room.
 
+    `secret`: the one that its client proved itself by.
     `name` and an end of its own has what an operator made (`personal_tokens`).
     An account has at most `limits.GRANTS_PER_ACCOUNT`; the longest idle end.
     """
@@ -114,14 +116,15 @@ def add(
     for (old,) in too_many:
         end(cursor, old, "room", now)
     cursor.execute(
-        "INSERT INTO grants (grant_id, account_id, client_id, scopes, created_at, used_at, name,"
-        " expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO grants (grant_id, account_id, client_id, scopes, created_at, used_at,"
+        " secret_digest, name, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         grant_id,
         account_id,
         client_id,
         scopes,
         now,
         now,
+        None if secret is None else secret.value,
         name,
         expires_at,
     )
@@ -203,11 +206,14 @@ def live_of_account(cursor: Cursor, account_id: int) -> list[str]:
     return [grant_id for (grant_id,) in rows]
 
 
-def live_of_client(cursor: Cursor, client_id: str) -> list[str]:
-    """The ids of a client's grants that have not ended."""
-    rows = cursor.many(
-        "SELECT grant_id FROM grants WHERE client_id = ? AND ended_at IS NULL", client_id
-    )
+def live_of_client(cursor: Cursor, client_id: str, secret: Digest | None = None) -> list[str]:
+    """A client's grants that have not ended: their ids; only those of a secret, if one is given."""
+    which = "client_id = ? AND ended_at IS NULL"
+    params: list[object] = [client_id]
+    if secret is not None:
+        which += " AND secret_digest = ?"
+        params.append(secret.value)
+    rows = cursor.many(f"SELECT grant_id FROM grants WHERE {which}", *params)
     return [grant_id for (grant_id,) in rows]
 
 
