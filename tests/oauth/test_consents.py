@@ -69,6 +69,9 @@ class KeptTests(SynchronousTestCase):
             ("http://[::1]/cb", False),
             ("https://localhost/cb", False),
             ("https://127.0.0.1/cb", False),
+            ("https://[0:0:0:0:0:0:0:1]:8443/cb", False),
+            ("https://[::ffff:127.0.0.1]/cb", False),
+            ("https://0.0.0.0/cb", False),
             ("cursor://anysphere.cursor-mcp/oauth/callback", False),
         ):
             self.assertEqual(may_be_kept(evolve(REQUEST, redirect_uri=uri)), kept, uri)
