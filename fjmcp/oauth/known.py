@@ -1,8 +1,9 @@
 """
-Assistants that are known: the hosts that they come back to, and their metadata documents.
+Assistants that are known: the addresses that they come back to, and their metadata documents.
 
-A host is proved by where the code goes, a name is not: so what is known here is
-shown by the host alone.  The documents stand in for those that cannot be fetched
+An address is proved by where the code goes, a name is not: so what is known here
+is shown by the whole address alone.  Its host is not enough: a known host also
+serves what its users publish.  The documents stand in for those that cannot be fetched
 and never were: hosts of big assistants answer some networks with 402, 403 or HTML.
 """
 
@@ -24,19 +25,50 @@ class Assistant:
     A product that many people use.
 
     :ivar name: what people call it, and what an impostor would call itself.
-    :ivar hosts: where it is sent back to.
+    :ivar hosts: those of its maker that it comes back to.
+    :ivar callbacks: the addresses there to which it is sent back, in full.
+    :ivar forwards: whether those send the browser on to where the client's `state` says.
     """
 
     name: str
     maker: str
     hosts: frozenset[str]
+    callbacks: re.Pattern[str]
+    forwards: bool = False
 
+
+_CONNECTOR_ID: Final = r"[A-Za-z0-9_-]{1,64}"
+"""What ChatGPT calls one connector of somebody's."""
 
 ASSISTANTS: Final = (
-    Assistant("Claude", "Anthropic", frozenset({"claude.ai", "claude.com"})),
-    Assistant("ChatGPT", "OpenAI", frozenset({"chatgpt.com"})),
-    Assistant("Visual Studio Code", "Microsoft", frozenset({"vscode.dev", "insiders.vscode.dev"})),
-    Assistant("Cursor", "Anysphere", frozenset({"cursor.com", "www.cursor.com"})),
+    Assistant(
+        "Claude",
+        "Anthropic",
+        frozenset({"claude.ai", "claude.com"}),
+        re.compile(r"https://claude\.(ai|com)/api/mcp/auth_callback"),
+    ),
+    Assistant(
+        "ChatGPT",
+        "OpenAI",
+        frozenset({"chatgpt.com"}),
+        re.compile(
+            r"https://chatgpt\.com/"
+            rf"(connector_platform_oauth_redirect|connector/oauth/{_CONNECTOR_ID})"
+        ),
+    ),
+    Assistant(
+        "Visual Studio Code",
+        "Microsoft",
+        frozenset({"vscode.dev", "insiders.vscode.dev"}),
+        re.compile(r"https://(insiders\.)?vscode\.dev/redirect"),
+        forwards=True,
+    ),
+    Assistant(
+        "Cursor",
+        "Anysphere",
+        frozenset({"cursor.com", "www.cursor.com"}),
+        re.compile(r"https://www\.cursor\.com/agents/mcp/oauth/callback"),
+    ),
 )
 
 HOSTS: Final = frozenset().union(*(each.hosts for each in ASSISTANTS))
@@ -44,11 +76,27 @@ HOSTS: Final = frozenset().union(*(each.hosts for each in ASSISTANTS))
 
 
 def assistant(redirect_uri: str) -> Assistant | None:
-    """The known assistant that a judged https redirect URI leads to."""
+    """The known assistant whose callback this is, letter by letter."""
+    return next((each for each in ASSISTANTS if each.callbacks.fullmatch(redirect_uri)), None)
+
+
+def at_host(redirect_uri: str) -> Assistant | None:
+    """The known assistant on whose host a judged redirect URI is, callback or not."""
     if not redirect_uri.startswith("https://"):
         return None
     host = redirects.host(redirect_uri)
     return next((each for each in ASSISTANTS if host in each.hosts), None)
+
+
+def forwards(redirect_uri: str) -> bool:
+    """
+    Whether a judged redirect URI is on a host that sends browsers on.
+
+    Where to, says whoever made the link: to a private scheme or to loopback as a
+    rule.  The host as a whole, since its server may read other paths as the same.
+    """
+    owner = at_host(redirect_uri)
+    return owner is not None and owner.forwards
 
 
 # Cyrillic and Greek letters, and digits, that a hurried eye takes for the Latin letters of the
@@ -137,7 +185,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
 DOCUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {each["client_id"]: each for each in _DOCUMENTS}
 """What these clients publish at the URL that is their name, as of November 2026."""
 
-_CONNECTOR: Final = re.compile(r"https://chatgpt\.com/oauth/([A-Za-z0-9_-]{1,64})/client\.json")
+_CONNECTOR: Final = re.compile(rf"https://chatgpt\.com/oauth/({_CONNECTOR_ID})/client\.json")
 
 
 def shipped(client_id: str) -> Mapping[str, Any] | None:

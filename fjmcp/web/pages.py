@@ -162,6 +162,8 @@ def _name(client: Client) -> str:
 
 _SHOWN: Final = {
     Place.KNOWN: "known",
+    Place.FORWARDING: "forwarding",
+    Place.BESIDE: "beside",
     Place.STRANGE: "strange",
     Place.LOOPBACK: "loopback",
     Place.PRIVATE: "private",

@@ -33,6 +33,16 @@ ASKER_BACK: Final = "You are sent back to:"
 ASKER_ADDRESS: Final = "The full address: {uri}"
 ASKER_DOCUMENT: Final = "The application describes itself at {document}."
 ASKER_KNOWN: Final = "This address belongs to {owner}, by {maker}."
+ASKER_FORWARDING: Final = (
+    "This address is that of {owner}, by {maker}. It sends you on to a program on your own"
+    " computer, and any program there could be asking."
+    " Go on only if you have just begun this yourself."
+)
+ASKER_BESIDE: Final = (
+    "This address is on the host of {owner}, by {maker}, but {owner} is not known to use it."
+    " Somebody else may have put something there."
+    " Go on only if it is that of the application which you came from."
+)
 ASKER_STRANGE: Final = (
     "This server does not know who this address belongs to."
     " Go on only if it is that of the application which you came from."
@@ -87,7 +97,7 @@ WRONG_CODE: Final = "Error: {error}"
 WRONG_BACK: Final = "Back to the application"
 WRONG_WHERE: Final = "It is at {host}."
 WRONG_UNSEEN: Final = (
-    "This server does not know that address, so it does not send you there by itself."
+    "This server does not know where that address leads, so it does not send you there by itself."
     " Go there only if it is that of the application which you came from."
 )
 

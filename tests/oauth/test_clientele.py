@@ -55,6 +55,16 @@ class JudgeTests(SynchronousTestCase):
             ("known", (web,), False),
             ("known", (local,), True),
             ("known app.example.org", (web, local), True),
+            ("known", ("https://claude.ai/api/mcp/auth_callback",), True),
+            ("known", ("https://claude.ai/else",), False),
+            ("known", ("https://claude.ai/api/mcp/auth_callback?to=x",), False),
+            ("known", ("https://vscode.dev/redirect?url=vscode%3Ax",), False),
+            ("known", ("https://chatgpt.com/connector/oauth/a/b",), False),
+            ("known claude.ai", ("https://claude.ai/else",), True),
+            ("claude.ai", ("https://claude.ai/else",), True),
+            ("known", ("cursor://anysphere.cursor-mcp/oauth/callback",), True),
+            ("www.cursor.com", ("cursor://anysphere.cursor-mcp/oauth/callback",), True),
+            ("claude.ai", ("cursor://anysphere.cursor-mcp/oauth/callback",), False),
             ("example.org", (web,), False),
             ("app.example.org", ("https://app.example.org.evil.example/cb",), False),
             ("app.example.org", ("https://evil.example/app.example.org",), False),
@@ -80,6 +90,9 @@ class JudgeTests(SynchronousTestCase):
             ("claude.ai", "https://claude.ai/cb", True),
             ("claude.ai", "https://evil.example/cb", False),
             ("loopback", "http://127.0.0.1/callback", False),
+            ("known", "http://127.0.0.1/callback", True),
+            ("known", "https://claude.ai/api/mcp/auth_callback", True),
+            ("known", "https://claude.ai/cb", False),
         ):
             named = client(uri, source=Source.DOCUMENT, client_id=url)
             self.assert_taken(text, named, taken)
@@ -95,3 +108,6 @@ class JudgeTests(SynchronousTestCase):
         assert refusal is not None
         self.assertIn("app.example.org", refusal.description)
         self.assertIn("--clients", refusal.description)
+        refusal = Clientele.parse("known").judge(client("https://claude.ai/else"))
+        assert refusal is not None
+        self.assertIn("that address at claude.ai is not among them", refusal.description)

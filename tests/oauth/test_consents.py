@@ -60,10 +60,15 @@ class KeptTests(SynchronousTestCase):
     """What may be remembered."""
 
     def test_table(self) -> None:
-        """Only what goes back to a host by https (RFC 8252 §8.6), and whose metadata is known."""
+        """Only what goes back to a host by https (RFC 8252 §8.6) that sends nobody on from there,
+        and whose metadata is known."""
         for uri, kept in (
             ("https://client.example/callback", True),
             ("https://claude.ai/api/mcp/auth_callback", True),
+            ("https://vscode.dev/redirect", False),
+            ("https://insiders.vscode.dev/redirect", False),
+            ("https://vscode.dev/redirect?url=vscode%3Ax", False),
+            ("https://vscode.dev/%72edirect", False),
             ("http://127.0.0.1:1/cb", False),
             ("http://localhost/cb", False),
             ("http://[::1]/cb", False),

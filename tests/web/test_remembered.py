@@ -13,7 +13,16 @@ from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.store.queries import consents
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, now, walk
-from tests.web.whole import CALLBACK, EXCHANGE, LOCAL_URL, PRIVATE_URL, ConsentCase, jar, said
+from tests.web.whole import (
+    CALLBACK,
+    EXCHANGE,
+    FORWARDER_URL,
+    LOCAL_URL,
+    PRIVATE_URL,
+    ConsentCase,
+    jar,
+    said,
+)
 
 
 class RememberedTests(ConsentCase):
@@ -220,13 +229,16 @@ class RememberedTests(ConsentCase):
         self.assertEqual(self.count("signins"), 0)
 
     def test_never_on_this_computer(self) -> None:
-        """Where any program may listen, or claim the scheme, the person is asked each time."""
+        """Where any program may listen, or claim the scheme, or be sent on to, the person is asked
+        each time."""
         for uri in (
             LOCAL_URL,
             "http://localhost/cb",
             "http://[::1]/cb",
             "https://localhost/cb",
             PRIVATE_URL,
+            FORWARDER_URL,
+            f"{FORWARDER_URL}?url=vscode%3Ax",
         ):
             app = self.broker.register(redirect_uris=[uri])
             browser = self.browser_of(app)
@@ -239,13 +251,19 @@ class RememberedTests(ConsentCase):
         self.assertEqual(self.count("consents"), 1)
 
     def test_kept_by_mistake(self) -> None:
-        """Not even a consent that stands in the store is taken for a client on this computer."""
-        app = self.broker.register(redirect_uris=[LOCAL_URL])
+        """Not even a consent that stands in the store, of an older version say, is taken for a
+        client on this computer, or for one whose address sends on."""
+        for uri in (LOCAL_URL, FORWARDER_URL):
+            self.keep_by_mistake(uri)
+
+    def keep_by_mistake(self, uri: str) -> None:
+        app = self.broker.register(redirect_uris=[uri])
+        self.browser.stops = (*self.browser.stops, uri)
         walk(self.browser, app.open(self.browser))
         ((stored,),) = self.rows("SELECT metadata FROM clients WHERE client_id = ?", app.client_id)
         request = AuthorizationRequest(
             client_id=app.client_id,
-            redirect_uri=LOCAL_URL,
+            redirect_uri=uri,
             state=None,
             challenge="",
             scopes="forge:read forge:write",

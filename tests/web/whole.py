@@ -19,6 +19,8 @@ HOST = "broker.example"
 FORGE_HOST = "forge.example"
 KNOWN_URL = "https://claude.ai/api/mcp/auth_callback"
 """Where a known assistant wants its browsers back."""
+FORWARDER_URL = "https://vscode.dev/redirect"
+"""A known callback that sends browsers on to wherever `state` says."""
 LOCAL_URL = "http://127.0.0.1:1/cb"
 PRIVATE_URL = "cursor://anysphere.cursor-mcp/oauth/callback"
 
