@@ -33,11 +33,14 @@ class Clientele:
     :ivar loopback: whether programs on people's own computers are taken.
     :ivar assistants: whether known assistants are taken besides those hosts: by their callbacks,
         and by the hosts of their documents.
+    :ivar trusted: hosts whose names people trust for another reason, this server's and Forgejo's:
+        no client is taken that goes by one of them, but those of the configuration.
     """
 
     hosts: frozenset[str] | None = None
     loopback: bool = True
     assistants: bool = False
+    trusted: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Clientele:
@@ -66,6 +69,8 @@ class Clientele:
         """None if the host of this metadata document is one of those."""
         parts = split(url)
         host = url if parts is None else parts.name
+        if host in self.trusted:
+            return _goes_by(host)
         return None if self._takes_host(host) else _not_taken(host)
 
     def judge_metadata(self, metadata: ClientMetadata) -> OAuthRefusal | None:
@@ -78,15 +83,19 @@ class Clientele:
         return next((no for uri in remote if (no := self._judge(uri))), None)
 
     def _judge(self, uri: str) -> OAuthRefusal | None:
-        if self.hosts is None:
-            return None
         if redirects.is_loopback(uri):
             return None if self.loopback else _not_taken("programs on people's own computers")
         owner = redirects.PRIVATE.get(uri)
         if owner is not None:
             return None if self._takes_host(owner) else _not_taken(owner)
         host = redirects.host(uri)
-        if host in self.hosts or (self.assistants and known.assistant(uri) is not None):
+        if host in self.trusted:
+            return _goes_by(host)
+        if (
+            self.hosts is None
+            or host in self.hosts
+            or (self.assistants and known.assistant(uri) is not None)
+        ):
             return None
         return _not_taken(f"that address at {host}" if self._takes_host(host) else host)
 
@@ -100,6 +109,14 @@ def _not_taken(what: str) -> OAuthRefusal:
     return CLIENT_NOT_TAKEN.saying(
         f"This server takes only certain clients, and {what} is not among them. Whoever runs it"
         " can add it (--clients)."
+    )
+
+
+def _goes_by(host: str) -> OAuthRefusal:
+    return CLIENT_NOT_TAKEN.saying(
+        f"It goes by {host}, which is the host of this server or of Forgejo, and people would take"
+        " it for that. Whoever runs this server can write it into the configuration"
+        " (preregistered-client)."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.oauth.clientele import Clientele
@@ -96,6 +97,29 @@ class JudgeTests(SynchronousTestCase):
         ):
             named = client(uri, source=Source.DOCUMENT, client_id=url)
             self.assert_taken(text, named, taken)
+
+    def test_trusted(self) -> None:
+        """No client goes by a host that people trust for another reason, at whatever port, and
+        even if it is named; but for one of the configuration, and for programs on the person's own
+        computer."""
+        trusted = frozenset({"mcp.example.org", "git.example.org", "localhost"})
+        for text in ("any", "known", "mcp.example.org git.example.org loopback"):
+            judging = evolve(Clientele.parse(text), trusted=trusted)
+            for uri, taken in (
+                ("https://mcp.example.org/cb", False),
+                ("https://MCP.example.org:8443/cb", False),
+                ("https://git.example.org/ada/pages/raw/cb.html", False),
+                ("http://localhost:1/cb", True),
+            ):
+                self.assertEqual(judging.judge(client(uri)) is None, taken, (text, uri))
+                several = client("http://localhost/", uri)
+                self.assertEqual(judging.judge(several) is None, taken, (text, uri))
+                configured = client(uri, source=Source.CONFIGURED)
+                self.assertIsNone(judging.judge(configured), (text, uri))
+            refusal = judging.judge_document("https://git.example.org/ada/client.json")
+            assert refusal is not None
+            self.assertIn("git.example.org", refusal.description)
+            self.assertIn("preregistered-client", refusal.description)
 
     def test_configured(self) -> None:
         """A client of the configuration is taken wherever it comes back to."""
