@@ -91,13 +91,11 @@ class Clientele:
         host = redirects.host(uri)
         if host in self.trusted:
             return _goes_by(host)
-        if (
-            self.hosts is None
-            or host in self.hosts
-            or (self.assistants and known.assistant(uri) is not None)
-        ):
+        if self.hosts is None or host in self.hosts:
             return None
-        return _not_taken(f"that address at {host}" if self._takes_host(host) else host)
+        if not self._takes_host(host):
+            return _not_taken(host)
+        return None if known.assistant(uri) else _not_taken(f"that address at {host}")
 
     def _takes_host(self, host: str) -> bool:
         if self.hosts is None or host in self.hosts:
