@@ -13,7 +13,7 @@ from attrs import frozen
 
 from fjmcp.oauth import known, redirects
 from fjmcp.oauth.clients import Client, Source
-from fjmcp.oauth.known import Assistant
+from fjmcp.oauth.known import Assistant, Claim
 
 
 class Place(Enum):
@@ -33,12 +33,12 @@ class Marks:
     What a person should know of a client before they allow it anything.
 
     :ivar owner: the assistant on whose host the place is, where it is known.
-    :ivar posed: the assistant after which it calls itself without going back there.
+    :ivar posed: the name after which it calls itself without going back to whose it is.
     """
 
     place: Place
     owner: Assistant | None = None
-    posed: Assistant | None = None
+    posed: Claim | None = None
 
 
 def marks(name: str, redirect_uri: str) -> Marks:
@@ -49,7 +49,7 @@ def marks(name: str, redirect_uri: str) -> Marks:
         # Claude Code is there, too: a name proves nothing, and refutes nothing.
         return Marks(Place.LOOPBACK)
     owner, called = known.at_host(redirect_uri), known.called(name)
-    posed = None if owner in called or not called else called[0]
+    posed = called[0] if called and owner not in {each.assistant for each in called} else None
     return Marks(_hosted(redirect_uri, owner), owner, posed)
 
 

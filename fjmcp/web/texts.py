@@ -48,7 +48,8 @@ ASKER_STRANGE: Final = (
     " Go on only if it is that of the application which you came from."
 )
 ASKER_POSED: Final = (
-    "The application calls itself after {posed}, but you would not be sent back to {posed}."
+    "The application calls itself after {posed}, but you would not be sent back to an address"
+    " that {posed} is known to use."
     " Somebody may be trying to deceive you. If you are not sure, refuse."
 )
 ASKER_LOOPBACK: Final = (

@@ -257,7 +257,9 @@ class MarksTests(SynchronousTestCase):
         words = Elements(consent("Code", FORWARDER_URL)).words
         self.assertIn("This address is that of Visual Studio Code, by Microsoft.", words)
         words = Elements(consent("CIaude", CLIENT_URL)).words
-        self.assertIn("calls itself after Claude, but you would not be sent back to Claude.", words)
+        self.assertIn("The application calls itself after Claude, but you would not", words)
+        self.assertIn("an address that Claude is known to use", words)
+        self.assertIn("itself after OpenAI,", Elements(consent("0penAI", CLIENT_URL)).words)
 
     def test_document(self) -> None:
         """Of a client with a document the page names the document's host, and of no other."""
