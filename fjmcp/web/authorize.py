@@ -114,8 +114,7 @@ class Authorize:
             return often
         # One browser, one cookie: a second tab must not invalidate the form in the first.
         browser = self._cookies.browser(request) or mint(Kind.BROWSER)
-        insists = wants_page(params)
-        begun = await self._signins.begin(asked, browser, insists=insists)
+        begun = await self._signins.begin(asked, browser, insists=wants_page(params))
         if isinstance(begun, Onward):
             # BP, "Confused Deputy": the state's cookie is set immediately before the redirect.
             self._cookies.set_state(request, begun.state)
@@ -126,8 +125,7 @@ class Authorize:
             redirect_uri,
             self._forge_host,
             begun.signin,
-            # Who insists once will insist again.
-            remembered=may_be_kept(asked) and not insists,
+            remembered=may_be_kept(asked),
         )
 
     async def _unseen(
@@ -226,6 +224,7 @@ class Authorize:
             came.signin,
             known=came.known,
             came=came.came,
+            remembered=may_be_kept(wanted),
         )
 
     def _is_our_page(self, request: Request) -> bool:

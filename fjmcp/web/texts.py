@@ -78,6 +78,10 @@ ANOTHER_KNOWN: Final = "This browser was known as {known}; at Forgejo you are si
 ANOTHER_ASKS: Final = (
     "An application that calls itself {client} would get access to the account {came} at {forge}."
 )
+ANOTHER_REMEMBERED: Final = (
+    "If you go on, you are not asked again in this browser for"
+    f" {limits.CONSENT_KEPT / 86400:.0f} days."
+)
 ANOTHER_GO_ON: Final = "Go on as {came}"
 ANOTHER_CHANGE: Final = (
     "To use another account, refuse, sign out at {forge}, and connect once more from the"

@@ -210,6 +210,23 @@ class RememberedTests(ConsentCase):
             visit = self.visit(prompt=prompt)
             self.assertEqual(self.shows_page(visit), asked, prompt)
 
+    def test_says_so(self) -> None:
+        """The page says that the answer is remembered where it is, and nowhere else, also to who is
+        asked because the client wants it."""
+        for uri, kept in (
+            (CLIENT_URL, True),
+            (LOCAL_URL, False),
+            (PRIVATE_URL, False),
+            (FORWARDER_URL, False),
+        ):
+            for prompt in (None, "unheard-of", "consent", "login", "select_account"):
+                app = self.broker.register(redirect_uris=[uri])
+                browser = self.browser_of(app)
+                page = app.open(browser, prompt=prompt)
+                self.assertEqual(self.says_remembered(page), kept, (uri, prompt))
+                self.assertIn("code", said(walk(browser, page)))
+                self.assertEqual(self.shows_page(self.visit(app, browser)), not kept)
+
     def test_prompt_none(self) -> None:
         """prompt=none cannot be had, even where nobody would be asked; the client is told."""
         for prompt, error in (("none", "interaction_required"), ("none login", "invalid_request")):

@@ -128,6 +128,10 @@ class ConsentCase(BrokerCase):
 
     # --- judging ---------------------------------------------------------------
 
+    def says_remembered(self, page: Page) -> bool:
+        """Whether a page says that the answer to it will be remembered."""
+        return "you are not asked again in this browser for 30 days" in page.text
+
     def shows_page(self, visit: Visit) -> bool:
         """Whether our consent page is shown; if not, the browser goes to Forgejo."""
         if visit.status == 200:
