@@ -23,7 +23,10 @@ CONSENT_REMEMBERED: Final = (
     f" {limits.CONSENT_KEPT / 86400:.0f} days."
 )
 CONSENT_ALLOW: Final = "Allow and sign in at Forgejo"
-CONSENT_WITHDRAW: Final = "You can withdraw this at any time: in Forgejo, Settings, Applications."
+CONSENT_WITHDRAW: Final = (
+    "You can disconnect this application in the application itself. In Forgejo, under Settings,"
+    " Applications, you stop all that are connected through this server, until you sign in again."
+)
 REFUSE: Final = "Refuse"
 NAMELESS: Final = "an application without a name"
 

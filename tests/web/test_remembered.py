@@ -296,9 +296,9 @@ class RememberedTests(ConsentCase):
         before = (self.count("browsers"), self.count("consents"))
         for prohibited in (False, True):
             browser, app = self.broker.browser(), self.broker.register()
-            url = self.to_callback(browser, app)
+            url = self.to_callback(browser, app, "bob")
             self.assert_asked(app, browser)
-            person = self.broker.forge.instance.person("alice")
+            person = self.broker.forge.instance.person("bob")
             assert person is not None
             person.prohibited = prohibited
             state = said(url)["state"]
@@ -380,6 +380,57 @@ class ForgottenTests(ConsentCase):
         self.assert_remembered()
         self.assert_error(self.app.redeem(code), "invalid_grant")
         self.assert_asked()
+
+    def test_revoked_at_forgejo(self) -> None:
+        """Who revokes us at Forgejo is asked by every client from then on, whoever notices it
+        first: a refresh, or the next sign-in; other people are not."""
+        other, bobs = self.broker.register(), self.broker.browser()
+        other.sign_in(browser=self.browser)
+        other.sign_in("bob", bobs)
+        tokens = self.tokens()
+        self.broker.forge.revoke("alice")
+        self.broker.advance(3600)
+        for _ in range(3):
+            self.app.call(tokens["access_token"])
+            self.broker.advance(limits.REFRESH_SETTLE)
+        self.assertEqual(self.app.knocks(tokens["access_token"]), 401)
+        for app in (self.app, other):
+            self.assert_asked(app)
+        self.assert_remembered(other, bobs)
+        self.assertIn("code", other.sign_in(browser=self.browser))
+        self.assert_remembered(other)
+        self.assert_asked()
+
+    def test_revoked_at_forgejo_unnoticed(self) -> None:
+        """Likewise who comes back by a remembered consent before anybody here has noticed: no code
+        leaves, although Forgejo was told yes once more."""
+        other = self.broker.register()
+        other.sign_in(browser=self.browser)
+        self.broker.forge.revoke("alice")
+        before = self.count("codes")
+        page = walk(self.browser, now(self.browser.open(self.app.authorize_url())))
+        self.assertEqual(said(page)["error"], "access_denied")
+        self.assertEqual(self.count("codes"), before)
+        for app in (self.app, other):
+            self.assert_asked(app)
+        self.assertIn("code", self.app.sign_in(browser=self.browser))
+        self.assert_remembered()
+
+    def test_blocked(self) -> None:
+        """Who may not come in any more, and then may again, is asked."""
+        other = self.broker.register()
+        other.sign_in(browser=self.browser)
+        person = self.broker.forge.instance.person("alice")
+        assert person is not None
+        stops, self.browser.stops = self.browser.stops, (CALLBACK,)
+        url = self.open(self.browser, self.app.authorize_url()).url
+        self.browser.stops = stops
+        person.prohibited = True
+        self.assert_remembered(other)
+        self.assertEqual(self.open(self.browser, url).status, 403)
+        person.prohibited = False
+        for app in (self.app, other):
+            self.assert_asked(app)
 
     def test_made_room(self) -> None:
         """A grant that made room for others ended by itself; nobody withdrew anything."""

@@ -76,12 +76,14 @@ class BrokerCase(SynchronousTestCase):
 
     # --- going -----------------------------------------------------------------
 
-    def to_callback(self, browser: Browser | None = None, app: App | None = None) -> str:
+    def to_callback(
+        self, browser: Browser | None = None, app: App | None = None, login: str = "alice"
+    ) -> str:
         """Allow, sign in at Forgejo, and stop before our callback: its URL, with code and state."""
         browser = browser or self.broker.browser()
         stops, browser.stops = browser.stops, (*browser.stops, CALLBACK)
         try:
-            return walk(browser, (app or self.app).open(browser)).url
+            return walk(browser, (app or self.app).open(browser), login).url
         finally:
             browser.stops = stops
 

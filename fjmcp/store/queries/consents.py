@@ -92,6 +92,11 @@ def forget(cursor: Cursor, account_id: int, client_id: str) -> None:
     )
 
 
+def forget_all(cursor: Cursor, account_id: int) -> None:
+    """Whatever this account allowed anybody, it is asked again."""
+    cursor.execute("DELETE FROM consents WHERE account_id = ?", account_id)
+
+
 def drop_expired(cursor: Cursor, now: float) -> None:
     """Drop what is of no use any more."""
     cursor.execute("DELETE FROM browsers WHERE expires_at <= ?", now)
