@@ -181,14 +181,13 @@ class Authorize:
         if text is None:
             return SIGN_IN_UNKNOWN
         state = TokenText(text)
-        browser = self._cookies.browser(request)
         back = FromForge(
             state=state,
             held=self._cookies.state(request, state),
             code=params.get("code"),
             error=params.get("error"),
             issuer=params.get("iss"),
-            browser=browser,
+            browser=self._cookies.browser(request),
         )
         # Forgejo's reply to the exchange is not lost with a browser that closes.
         came = await self._tasks.shield(self._signins.come_back(back))
@@ -200,8 +199,8 @@ class Authorize:
         if isinstance(came, Explained):
             request.setResponseCode(came.refusal.status)
             return await pages.explained(came.refusal, came.url)
-        if came.known and browser is not None:
-            self._cookies.set_browser(request, browser, limits.KNOWN_BROWSER)
+        if came.browser is not None:
+            self._cookies.set_browser(request, came.browser, limits.KNOWN_BROWSER)
         return _send(request, came.url)
 
     async def _another(self, request: Request, came: AnotherCame) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fjmcp import limits
+from fjmcp.demo.browser import Browser
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.consents import consent_digest
 from fjmcp.oauth.metadata import ClientMetadata
@@ -61,6 +62,7 @@ class RememberedTests(ConsentCase):
         visitor.cookies = dict(jar(browser))
         visit = visitor.get(url.removeprefix(PUBLIC_URL))
         self.assertEqual(self.age_of_cookie(visit), limits.KNOWN_BROWSER)
+        jar(browser).update(visitor.cookies)
         self.broker.advance(86400.0)
         visit = self.visit(browser=browser, prompt="consent")
         self.assertEqual(self.age_of_cookie(visit), limits.KNOWN_BROWSER - 86400)
@@ -188,6 +190,61 @@ class RememberedTests(ConsentCase):
         self.assertIn("known as", page.text)
         self.assertEqual(self.rows("SELECT 1 FROM codes WHERE account_id <> 2"), [])
         self.assertEqual(self.whose(), "alice")
+
+    def cookie(self, browser: Browser | None = None) -> str:
+        return jar(browser or self.browser)["__Host-fjmcp_browser"]
+
+    def test_cookie_is_made_anew(self) -> None:
+        """Each sign-in, with the page or without it, gives its browser another cookie; the one
+        before is nobody's, and says nothing of who signed in."""
+        browser, app = self.broker.browser(), self.broker.register()
+        page = app.open(browser)
+        for another in (page, None, app.open(browser, prompt="consent")):
+            before = self.cookie(browser)
+            page = another or self.open(browser, app.authorize_url())
+            self.assertIn("code", said(walk(browser, page)))
+            self.assertNotEqual(self.cookie(browser), before)
+            self.assertEqual(self.whose(browser), "alice")
+            planter = self.broker.browser()
+            jar(planter)["__Host-fjmcp_browser"] = before
+            self.assertIsNone(self.whose(planter))
+            self.assert_asked(app, planter)
+            page = walk(planter, app.open(planter), "bob")
+            self.assertIn("code", said(page))
+        self.assertEqual(self.rows("SELECT COUNT(*) FROM browsers WHERE account_id = 2"), [(2,)])
+
+    def test_cookie_planted_before(self) -> None:
+        """Who gave a browser its cookie, and began sign-ins by it before its person did, can
+        neither answer for them after, nor learn whom it belongs to."""
+        planter, victim, app = self.broker.browser(), self.broker.browser(), self.broker.register()
+        waiting = self.app.open(planter)
+        away = self.to_callback(planter, app, "bob")
+        jar(victim)["__Host-fjmcp_browser"] = self.cookie(planter)
+        self.assertIn("code", self.app.sign_in(browser=victim))
+        self.assert_page(self.send(waiting.form.fields | {"decision": "allow"}, planter))
+        self.assert_page(self.send(waiting.form.fields | {"decision": "deny"}, planter))
+        back = self.open(planter, away)
+        self.assertNotIn("alice", back.text)
+        self.assertIn("code", said(back))
+        self.assertIsNone(self.whose(planter))
+        self.assertEqual(self.whose(victim), "alice")
+
+    def test_tabs_follow(self) -> None:
+        """What is under way in other tabs of the browser, at our page or at Forgejo, goes on by
+        its new cookie, and is remembered as ever."""
+        browser = self.broker.browser()
+        apps = [self.broker.register() for _ in range(4)]
+        asked = [app.open(browser) for app in apps[:3]]
+        away = self.to_callback(browser, apps[3])
+        self.assertIn("code", said(walk(browser, asked[0])))
+        self.assertIn("code", said(self.open(browser, away)))
+        self.assertIn("code", said(walk(browser, asked[1])))
+        back = now(browser.submit(asked[2], "deny"))
+        self.assertEqual(said(back)["error"], "access_denied")
+        self.assertEqual(self.count("signins"), 0)
+        for app in (apps[0], apps[3], apps[1]):
+            self.assert_remembered(app, browser)
+        self.assert_asked(apps[2], browser)
 
     def test_cookie_that_nobody_knows(self) -> None:
         """A cookie of somebody's own making is a browser that nobody knows."""

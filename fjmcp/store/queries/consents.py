@@ -54,6 +54,11 @@ def know(cursor: Cursor, browser: Digest, account_id: int, now: float) -> None:
     )
 
 
+def unknow(cursor: Cursor, browser: Digest) -> None:
+    """From now on this browser is nobody's."""
+    cursor.execute("DELETE FROM browsers WHERE browser = ?", browser.value)
+
+
 # --- consents -------------------------------------------------------------------
 
 
