@@ -303,6 +303,7 @@ class HeaderTests(BrokerCase):
         del browser.cookies["forge.example"]
         seen.append((200, walk(browser, self.app.open(browser, prompt="login"), "bob")))
         denying = self.app.open(browser, prompt="login")
+        visitor.cookies = dict(browser.cookies["broker.example"])
         visit = visitor.post_form("/oauth/consent", denying.form.fields | {"decision": "deny"})
         seen.append((200, Page("", visit.status, visit.body.decode(), visit.headers)))
         question = seen[-2][1].form.fields
