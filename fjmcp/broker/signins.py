@@ -14,9 +14,10 @@ A sign-in: one authorization under way in one browser, from authorize to the cod
 
 Two cookies bind it to the browser: one proves that the consent form comes
 from the browser that saw the page, the other, set only with the consent,
-that Forgejo's redirect comes back to the browser that left.  The first one
-stays when somebody has signed in: by it we know whom a browser belongs to.
-It lets nobody in; it says which page need not be shown, and whom to expect.
+that Forgejo's redirect comes back to the browser that left.  The first one is
+made anew when somebody has signed in, and stays: by it we know whom a browser
+belongs to.  It lets nobody in; it says which page need not be shown, and whom
+to expect.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from twisted.logger import Logger
 from fjmcp import limits
 from fjmcp.broker import steps
 from fjmcp.broker.credentials import Credentials
-from fjmcp.broker.steps import Another, Begun
+from fjmcp.broker.steps import Another, Begun, Ending
 from fjmcp.forge.client import Forge
 from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth.authorization import AuthorizationRequest, error_url, success_url
@@ -87,7 +88,7 @@ class FromForge:
     error: str | None
     issuer: str | None
     browser: TokenText | None = None
-    """The cookie by which this browser is known, or will be."""
+    """The cookie that this browser has had since it was shown our page, or is known by."""
 
 
 @frozen
@@ -95,8 +96,8 @@ class ToClient:
     """The sign-in is over: where the browser takes its code or error."""
 
     url: str = field(repr=False)
-    known: bool = False
-    """Whether the browser is known from now on, so that its cookie must last."""
+    browser: TokenText | None = None
+    """The cookie by which the browser is known from now on, in place of the one that it had."""
 
 
 @frozen
@@ -220,14 +221,13 @@ class SignIns:
         if back.held is None or digest(back.held) != digest(back.state):
             return SIGN_IN_FORGED
         browser = None if back.browser is None else digest(back.browser)
-        code, now = mint(Kind.CODE), self._clock.seconds()
-        row, known = await self._store.write(
-            steps.come_back, digest(back.state), digest(code), browser, now
-        )
+        code, fresh, now = mint(Kind.CODE), mint(Kind.BROWSER), self._clock.seconds()
+        ending = Ending(digest(code), browser, digest(fresh))
+        row, known = await self._store.write(steps.come_back, digest(back.state), ending, now)
         if row is None:
             return SIGN_IN_UNKNOWN
         if row.came_as is not None:
-            return self._signed_in(row, row.came_as, code, known)
+            return self._signed_in(row, row.came_as, code, fresh if known else None)
         if row.upstream_verifier is None:
             return SIGN_IN_UNKNOWN
         try:
@@ -272,10 +272,9 @@ class SignIns:
             url = self._error_url(row, person)
             return Explained(person, url) if person.reason in FOR_THE_PERSON else ToClient(url)
         came, code, renamed = person.account_id, mint(Kind.CODE), mint(Kind.SIGN_IN)
-        now = self._clock.seconds()
-        answer = await self._store.write(
-            steps.answer, row, came, digest(code), digest(renamed), browser, now
-        )
+        fresh, now = mint(Kind.BROWSER), self._clock.seconds()
+        ending = Ending(digest(code), browser, digest(fresh))
+        answer = await self._store.write(steps.answer, row, came, digest(renamed), ending, now)
         match answer:
             case Another():
                 self.log.info(
@@ -289,12 +288,14 @@ class SignIns:
                 self.log.info("sign-in ended", client=row.client_id, reason=answer.reason)
                 return self._refused(row, answer)
             case known:
-                return self._signed_in(row, came, code, known)
+                return self._signed_in(row, came, code, fresh if known else None)
 
-    def _signed_in(self, row: SignIn, account_id: int, code: TokenText, known: bool) -> ToClient:
+    def _signed_in(
+        self, row: SignIn, account_id: int, code: TokenText, browser: TokenText | None
+    ) -> ToClient:
         self.log.info("signed in", client=row.client_id, account=account_id)
         self._meter.oauth(OAuth.SIGNED_IN)
-        return ToClient(success_url(row.request, code, self._endpoints.issuer), known)
+        return ToClient(success_url(row.request, code, self._endpoints.issuer), browser)
 
     def _refused(self, row: SignIn, refusal: OAuthRefusal) -> ToClient:
         return ToClient(self._error_url(row, refusal))

@@ -31,6 +31,21 @@ class Begun:
 
 
 @frozen
+class Ending:
+    """
+    What a sign-in that may come to its end is given.
+
+    :ivar code: the client's.
+    :ivar browser: of the cookie with which the browser came back.
+    :ivar fresh: of the cookie by which it is known from then on.
+    """
+
+    code: Digest
+    browser: Digest | None
+    fresh: Digest
+
+
+@frozen
 class Another:
     """As whom a browser was known that somebody else came back in."""
 
@@ -76,23 +91,22 @@ def deny(cursor: Cursor, signin: Digest, browser: Digest, now: float) -> SignIn 
 
 
 def come_back(
-    cursor: Cursor, state: Digest, code: Digest, browser: Digest | None, now: float
+    cursor: Cursor, state: Digest, ending: Ending, now: float
 ) -> tuple[SignIn | None, bool]:
     """The sign-in of this state, and whether its browser is known; with its code if its person
     has confirmed who they are."""
     row = signins.come_back(cursor, state, now)
     if row is None or row.came_as is None:
         return row, False
-    return row, _let_in(cursor, row, row.came_as, code, browser, now)
+    return row, _let_in(cursor, row, row.came_as, ending, now)
 
 
 def answer(
     cursor: Cursor,
     row: SignIn,
     came: int,
-    code: Digest,
     renamed: Digest,
-    browser: Digest | None,
+    ending: Ending,
     now: float,
 ) -> bool | Another | OAuthRefusal:
     """
@@ -101,8 +115,9 @@ def answer(
     True if the browser is known from now on.
     """
     # As it was when the sign-in began, since that person's consent may have stood for the page;
-    # and as it is now, since somebody may have signed in in another tab.
-    known = consents.known_as(cursor, row.browser, now)
+    # and as it is now, since somebody may have signed in in another tab.  Whose it is, is told only
+    # to who has its cookie of now: the one that it had before may have been somebody else's, too.
+    known = consents.known_as(cursor, row.browser, now) if ending.browser == row.browser else None
     for other in (row.known_as, None if known is None else known.account_id):
         if other is not None and other != came:
             if not signins.ask(cursor, row.signin, renamed, came):
@@ -113,18 +128,19 @@ def answer(
     if row.remembered and not consents.stands(cursor, consent, now):
         signins.finish(cursor, row.signin)
         return CONSENT_WITHDRAWN
-    return _let_in(cursor, row, came, code, browser, now)
+    return _let_in(cursor, row, came, ending, now)
 
 
-def _let_in(
-    cursor: Cursor, row: SignIn, account_id: int, code: Digest, browser: Digest | None, now: float
-) -> bool:
+def _let_in(cursor: Cursor, row: SignIn, account_id: int, ending: Ending, now: float) -> bool:
     """Keep a code for this account; whether the browser is known as theirs from now on."""
-    grants.add_code(cursor, code, account_id, row.request, now)
+    grants.add_code(cursor, ending.code, account_id, row.request, now)
     signins.finish(cursor, row.signin)
-    if browser != row.browser:
+    if ending.browser != row.browser:
         return False
-    consents.know(cursor, browser, account_id, now)
+    # Who planted the cookie before, or read it, has nothing by it after.
+    consents.unknow(cursor, row.browser)
+    consents.know(cursor, ending.fresh, account_id, now)
+    signins.follow(cursor, row.browser, ending.fresh)
     # A consent that stood for the page is not given anew; one that A gave is none of B's.
     was_asked = not row.remembered or row.came_as is not None
     if was_asked and may_be_kept(row.request):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from attrs import define
+from attrs import define, evolve
 from treq.client import HTTPClient
 from twisted.internet.interfaces import IReactorTime
 
@@ -38,6 +38,7 @@ from fjmcp.daemon.version import VERSION
 from fjmcp.fetch.documents import Errand, Fetcher
 from fjmcp.forge.client import Forge
 from fjmcp.meter import SILENT, Meter
+from fjmcp.oauth.clientele import Clientele
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.refusals import GONE_SESSION, UNKNOWN_SESSION, McpRefusal
 from fjmcp.store.queries import expiry
@@ -88,7 +89,7 @@ class Parts:
         self.credentials.admission = settings.admission
         self.sessions.unknown = unknown_session(settings)
         self.mcp.require_session_id = settings.require_session_id
-        self.registrar.clientele = settings.clients
+        self.registrar.clientele = clientele(settings)
         self.site.allow(settings.allowed_origins)
         self.schedule(settings)
 
@@ -211,7 +212,7 @@ def assemble(
         clock,
         documents=Documents(store, fetch, tasks, clock, ticks, meter=meter),
         configured={client.client_id: client for client in settings.preregistered_clients},
-        clientele=settings.clients,
+        clientele=clientele(settings),
         meter=meter,
     )
     issuer = Issuer(store, ring, endings, endpoints, clock, meter=meter)
@@ -269,6 +270,17 @@ def assemble(
     )
     parts.schedule(settings)
     return parts
+
+
+def clientele(settings: Settings) -> Clientele:
+    """Which clients are taken."""
+    own = frozenset({_host(settings.public_url), _host(settings.forgejo_url)})
+    return evolve(settings.clients, trusted=own)
+
+
+def _host(url: str) -> str:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return f"[{host}]" if ":" in host else host
 
 
 def unknown_session(settings: Settings) -> McpRefusal:

@@ -324,11 +324,11 @@ TABLE: Final[tuple[Option, ...]] = (
     Option(
         "clients",
         CLIENTS,
-        "Which assistants may be connected, by the host that they come back to: any; or, separated"
-        " by spaces, known (Claude, ChatGPT, VS Code, Cursor, and programs on people's own"
-        " computers), loopback (those programs alone) and host names. The hosts of metadata"
-        " documents count too. A client that was taken before and is not any more gets no new"
-        " tokens.",
+        "Which assistants may be connected, by the address that they come back to: any; or,"
+        " separated by spaces, known (Claude, ChatGPT, VS Code and Cursor at the addresses that"
+        " they are known to use, and programs on people's own computers), loopback (those programs"
+        " alone) and host names. The hosts of metadata documents count too. A client that was"
+        " taken before and is not any more gets no new tokens.",
         Clientele.parse,
         "WORDS",
         "known assistant.example.org",

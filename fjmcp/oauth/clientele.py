@@ -1,9 +1,10 @@
 """
-Whom this server takes as a client, by the host that it comes back to.
+Whom this server takes as a client, by the address that it comes back to.
 
-An operator says `any`, `known` (the assistants of `fjmcp.oauth.known`, and
-programs on the person's own computer), or names hosts.  A host is proved by
-where the code goes; a name proves nothing and does not count.
+An operator says `any`, `known` (the assistants of `fjmcp.oauth.known`, at the
+addresses that they are known to use, and programs on the person's own computer),
+or names hosts.  An address is proved by where the code goes; a name proves
+nothing and does not count.
 """
 
 from __future__ import annotations
@@ -30,10 +31,16 @@ class Clientele:
 
     :ivar hosts: of redirect URIs and of metadata documents; None for all there are.
     :ivar loopback: whether programs on people's own computers are taken.
+    :ivar assistants: whether known assistants are taken besides those hosts: by their callbacks,
+        and by the hosts of their documents.
+    :ivar trusted: hosts whose names people trust for another reason, this server's and Forgejo's:
+        no client is taken that goes by one of them, but those of the configuration.
     """
 
     hosts: frozenset[str] | None = None
     loopback: bool = True
+    assistants: bool = False
+    trusted: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, text: str) -> Clientele:
@@ -47,13 +54,8 @@ class Clientele:
             return cls()
         if not words or ANY in words:
             raise ValueError(f"{text!r} must be any, or known, loopback and host names")
-        hosts: set[str] = set()
-        for word in words:
-            if word == KNOWN:
-                hosts |= known.HOSTS
-            elif word != LOOPBACK:
-                hosts.add(_host(word))
-        return cls(frozenset(hosts), KNOWN in words or LOOPBACK in words)
+        hosts = frozenset(_host(word) for word in words if word not in (KNOWN, LOOPBACK))
+        return cls(hosts, KNOWN in words or LOOPBACK in words, KNOWN in words)
 
     def judge(self, client: Client) -> OAuthRefusal | None:
         """None if this client is taken."""
@@ -66,9 +68,10 @@ class Clientele:
     def judge_document(self, url: str) -> OAuthRefusal | None:
         """None if the host of this metadata document is one of those."""
         parts = split(url)
-        if self.hosts is None or (parts is not None and parts.name in self.hosts):
-            return None
-        return _not_taken(url if parts is None else parts.name)
+        host = url if parts is None else parts.name
+        if host in self.trusted:
+            return _goes_by(host)
+        return None if self._takes_host(host) else _not_taken(host)
 
     def judge_metadata(self, metadata: ClientMetadata) -> OAuthRefusal | None:
         """None if every redirect URI of these leads where it may."""
@@ -80,19 +83,38 @@ class Clientele:
         return next((no for uri in remote if (no := self._judge(uri))), None)
 
     def _judge(self, uri: str) -> OAuthRefusal | None:
-        if self.hosts is None:
-            return None
         if redirects.is_loopback(uri):
             return None if self.loopback else _not_taken("programs on people's own computers")
         owner = redirects.PRIVATE.get(uri)
-        host = redirects.host(uri) if owner is None else owner
-        return None if host in self.hosts else _not_taken(host)
+        if owner is not None:
+            return None if self._takes_host(owner) else _not_taken(owner)
+        host = redirects.host(uri)
+        if host in self.trusted:
+            return _goes_by(host)
+        if self.hosts is None or host in self.hosts:
+            return None
+        if not self._takes_host(host):
+            return _not_taken(host)
+        return None if known.assistant(uri) else _not_taken(f"that address at {host}")
+
+    def _takes_host(self, host: str) -> bool:
+        if self.hosts is None or host in self.hosts:
+            return True
+        return self.assistants and host in known.HOSTS
 
 
 def _not_taken(what: str) -> OAuthRefusal:
     return CLIENT_NOT_TAKEN.saying(
         f"This server takes only certain clients, and {what} is not among them. Whoever runs it"
         " can add it (--clients)."
+    )
+
+
+def _goes_by(host: str) -> OAuthRefusal:
+    return CLIENT_NOT_TAKEN.saying(
+        f"It goes by {host}, which is the host of this server or of Forgejo, and people would take"
+        " it for that. Whoever runs this server can write it into the configuration"
+        " (preregistered-client)."
     )
 
 

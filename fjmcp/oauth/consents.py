@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from fjmcp.oauth import redirects
+from fjmcp.oauth import known, redirects
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.tokens import Digest
 
@@ -20,10 +20,11 @@ def may_be_kept(request: AuthorizationRequest) -> bool:
     # RFC 8252 §8.6: "unless the identity of the client can be proven, the request SHOULD be
     # processed as if no previous request had been approved.  Measures such as claimed "https"
     # scheme redirects MAY be accepted by authorization servers as identity proof."  On loopback
-    # any program may listen, and any may claim a private scheme.
+    # any program may listen, and any may claim a private scheme; a host that sends browsers on
+    # leads there, too.
     uri = request.redirect_uri
-    proven = uri.startswith("https://") and not redirects.is_loopback(uri)
-    return proven and request.fingerprint != ""
+    local = redirects.is_loopback(uri) or known.forwards(uri)
+    return uri.startswith("https://") and not local and request.fingerprint != ""
 
 
 def consent_digest(account_id: int, request: AuthorizationRequest) -> Digest:

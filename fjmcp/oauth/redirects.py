@@ -66,6 +66,10 @@ def judge(uri: str) -> str | OAuthRefusal:
             "It is http and not on this computer. Use https, or http on localhost, 127.0.0.1"
             " or [::1]."
         )
+    if parts.address is not None and parts.address.is_unspecified:
+        return REDIRECT_URI_REFUSED.saying(
+            "Its host is the address of no computer. Use localhost, 127.0.0.1 or [::1]."
+        )
     if any(name in _OURS for name, _ in parse_qsl(parts.query or "", keep_blank_values=True)):
         return REDIRECT_URI_REFUSED.saying(
             "Its query has a parameter that OAuth answers with (code, state, iss, error)."
@@ -97,10 +101,12 @@ def is_loopback(uri: str) -> bool:
     parts = split(uri)
     if parts is None:
         return False
-    # RFC 6761 §6.3: names under localhost are loopback too; RFC 1122 §3.2.1.3: so is 127/8.
-    last = parts.name.rpartition(".")[2]
-    address = parts.name.startswith("127.") and last.isdigit()
-    return parts.name in LOOPBACK or last == "localhost" or address
+    if parts.address is not None:
+        # Not only 127.0.0.1: RFC 1122 §3.2.1.3 has all of 127/8.  An unspecified address, which
+        # may stand in an older registration, leads there too.
+        return parts.address.is_loopback or parts.address.is_unspecified
+    # RFC 6761 §6.3: names under localhost are loopback too.
+    return parts.name.rpartition(".")[2] == "localhost"
 
 
 def host(uri: str) -> str:

@@ -9,7 +9,7 @@ difference lives the open redirector.  What this grammar takes, all read alike.
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import unquote
 
@@ -46,6 +46,17 @@ class Uri:
     def name(self) -> str:
         """The host for people: lower case, internationalized names in their ASCII form."""
         return self.host.lower()
+
+    @property
+    def address(self) -> IPv4Address | IPv6Address | None:
+        """The address that the host is, however it is spelt; None where it is a name."""
+        try:
+            found = ip_address(self.host.strip("[]"))
+        except ValueError:
+            return None
+        # RFC 4291 §2.5.5.2: "IPv4-Mapped IPv6 Address": to a browser it is the IPv4 one.
+        mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+        return found if mapped is None else mapped
 
     @property
     def effective_port(self) -> int | None:

@@ -114,8 +114,7 @@ class Authorize:
             return often
         # One browser, one cookie: a second tab must not invalidate the form in the first.
         browser = self._cookies.browser(request) or mint(Kind.BROWSER)
-        insists = wants_page(params)
-        begun = await self._signins.begin(asked, browser, insists=insists)
+        begun = await self._signins.begin(asked, browser, insists=wants_page(params))
         if isinstance(begun, Onward):
             # BP, "Confused Deputy": the state's cookie is set immediately before the redirect.
             self._cookies.set_state(request, begun.state)
@@ -126,8 +125,7 @@ class Authorize:
             redirect_uri,
             self._forge_host,
             begun.signin,
-            # Who insists once will insist again.
-            remembered=may_be_kept(asked) and not insists,
+            remembered=may_be_kept(asked),
         )
 
     async def _unseen(
@@ -183,14 +181,13 @@ class Authorize:
         if text is None:
             return SIGN_IN_UNKNOWN
         state = TokenText(text)
-        browser = self._cookies.browser(request)
         back = FromForge(
             state=state,
             held=self._cookies.state(request, state),
             code=params.get("code"),
             error=params.get("error"),
             issuer=params.get("iss"),
-            browser=browser,
+            browser=self._cookies.browser(request),
         )
         # Forgejo's reply to the exchange is not lost with a browser that closes.
         came = await self._tasks.shield(self._signins.come_back(back))
@@ -202,8 +199,8 @@ class Authorize:
         if isinstance(came, Explained):
             request.setResponseCode(came.refusal.status)
             return await pages.explained(came.refusal, came.url)
-        if came.known and browser is not None:
-            self._cookies.set_browser(request, browser, limits.KNOWN_BROWSER)
+        if came.browser is not None:
+            self._cookies.set_browser(request, came.browser, limits.KNOWN_BROWSER)
         return _send(request, came.url)
 
     async def _another(self, request: Request, came: AnotherCame) -> bytes:
@@ -226,6 +223,7 @@ class Authorize:
             came.signin,
             known=came.known,
             came=came.came,
+            remembered=may_be_kept(wanted),
         )
 
     def _is_our_page(self, request: Request) -> bool:

@@ -134,18 +134,25 @@ def consent(
 
 
 def another(
-    client: Client, redirect_uri: str, forge: str, signin: TokenText, *, known: str, came: str
+    client: Client,
+    redirect_uri: str,
+    forge: str,
+    signin: TokenText,
+    *,
+    known: str,
+    came: str,
+    remembered: bool = False,
 ) -> Deferred[bytes]:
     """
     The question to a person who came back from Forgejo as another than this browser's.
 
     It is their consent page, too: they may not have seen one.  `known` and `came`
-    are logins.
+    are logins; `remembered`: whether going on is a consent that will be.
     """
     return _html(
         _Page(
             _ANOTHER,
-            (),
+            {"remembered"} if remembered else (),
             {"asker": _asker(client, redirect_uri)},
             client=_name(client),
             forge=forge,
@@ -162,6 +169,8 @@ def _name(client: Client) -> str:
 
 _SHOWN: Final = {
     Place.KNOWN: "known",
+    Place.FORWARDING: "forwarding",
+    Place.BESIDE: "beside",
     Place.STRANGE: "strange",
     Place.LOOPBACK: "loopback",
     Place.PRIVATE: "private",

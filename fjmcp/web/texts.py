@@ -23,7 +23,10 @@ CONSENT_REMEMBERED: Final = (
     f" {limits.CONSENT_KEPT / 86400:.0f} days."
 )
 CONSENT_ALLOW: Final = "Allow and sign in at Forgejo"
-CONSENT_WITHDRAW: Final = "You can withdraw this at any time: in Forgejo, Settings, Applications."
+CONSENT_WITHDRAW: Final = (
+    "You can disconnect this application in the application itself. In Forgejo, under Settings,"
+    " Applications, you stop all that are connected through this server, until you sign in again."
+)
 REFUSE: Final = "Refuse"
 NAMELESS: Final = "an application without a name"
 
@@ -33,12 +36,23 @@ ASKER_BACK: Final = "You are sent back to:"
 ASKER_ADDRESS: Final = "The full address: {uri}"
 ASKER_DOCUMENT: Final = "The application describes itself at {document}."
 ASKER_KNOWN: Final = "This address belongs to {owner}, by {maker}."
+ASKER_FORWARDING: Final = (
+    "This address is that of {owner}, by {maker}. It sends you on to a program on your own"
+    " computer, and any program there could be asking."
+    " Go on only if you have just begun this yourself."
+)
+ASKER_BESIDE: Final = (
+    "This address is on the host of {owner}, by {maker}, but {owner} is not known to use it."
+    " Somebody else may have put something there."
+    " Go on only if it is that of the application which you came from."
+)
 ASKER_STRANGE: Final = (
     "This server does not know who this address belongs to."
     " Go on only if it is that of the application which you came from."
 )
 ASKER_POSED: Final = (
-    "The application calls itself after {posed}, but you would not be sent back to {posed}."
+    "The application calls itself after {posed}, but you would not be sent back to an address"
+    " that {posed} is known to use."
     " Somebody may be trying to deceive you. If you are not sure, refuse."
 )
 ASKER_LOOPBACK: Final = (
@@ -67,6 +81,10 @@ ANOTHER_KNOWN: Final = "This browser was known as {known}; at Forgejo you are si
 ANOTHER_ASKS: Final = (
     "An application that calls itself {client} would get access to the account {came} at {forge}."
 )
+ANOTHER_REMEMBERED: Final = (
+    "If you go on, you are not asked again in this browser for"
+    f" {limits.CONSENT_KEPT / 86400:.0f} days."
+)
 ANOTHER_GO_ON: Final = "Go on as {came}"
 ANOTHER_CHANGE: Final = (
     "To use another account, refuse, sign out at {forge}, and connect once more from the"
@@ -87,7 +105,7 @@ WRONG_CODE: Final = "Error: {error}"
 WRONG_BACK: Final = "Back to the application"
 WRONG_WHERE: Final = "It is at {host}."
 WRONG_UNSEEN: Final = (
-    "This server does not know that address, so it does not send you there by itself."
+    "This server does not know where that address leads, so it does not send you there by itself."
     " Go there only if it is that of the application which you came from."
 )
 

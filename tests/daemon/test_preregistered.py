@@ -152,5 +152,5 @@ class SettingsTests(SynchronousTestCase):
         found = self.gather('clients = "known"\nregistration = false')
         assert found.settings is not None
         self.assertFalse(found.settings.registration)
-        self.assertIn("claude.ai", found.settings.clients.hosts or ())
+        self.assertTrue(found.settings.clients.assistants)
         self.assertIsNone(self.gather('clients = "https://claude.ai"').settings)

@@ -18,6 +18,7 @@ from fjmcp.daemon.sources import Problem
 from fjmcp.daemon.table import BY_NAME
 from fjmcp.daemon.tap import hang_up
 from fjmcp.forge.admission import Admission
+from fjmcp.oauth.clientele import Clientele
 from fjmcp.store.keys import KeySources
 from fjmcp.testing import WholeBroker
 from tests.daemon.test_tap import SETTINGS, Inline
@@ -152,6 +153,8 @@ class AdoptTests(SynchronousTestCase):
         )
         self.assertEqual(parts.credentials.admission, Admission(["alice"]))
         self.assertEqual(parts.credentials.lead, 1.5)
+        trusted = {"mcp.example.org", "git.example.org"}
+        self.assertEqual(parts.registrar.clientele, Clientele(trusted=frozenset(trusted)))
         app = broker.register()
         access = app.tokens()["access_token"]
         unknown = app.call(access, mcp_session_id="none-of-ours")

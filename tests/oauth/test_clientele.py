@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.oauth.clientele import Clientele
@@ -55,6 +56,16 @@ class JudgeTests(SynchronousTestCase):
             ("known", (web,), False),
             ("known", (local,), True),
             ("known app.example.org", (web, local), True),
+            ("known", ("https://claude.ai/api/mcp/auth_callback",), True),
+            ("known", ("https://claude.ai/else",), False),
+            ("known", ("https://claude.ai/api/mcp/auth_callback?to=x",), False),
+            ("known", ("https://vscode.dev/redirect?url=vscode%3Ax",), False),
+            ("known", ("https://chatgpt.com/connector/oauth/a/b",), False),
+            ("known claude.ai", ("https://claude.ai/else",), True),
+            ("claude.ai", ("https://claude.ai/else",), True),
+            ("known", ("cursor://anysphere.cursor-mcp/oauth/callback",), True),
+            ("www.cursor.com", ("cursor://anysphere.cursor-mcp/oauth/callback",), True),
+            ("claude.ai", ("cursor://anysphere.cursor-mcp/oauth/callback",), False),
             ("example.org", (web,), False),
             ("app.example.org", ("https://app.example.org.evil.example/cb",), False),
             ("app.example.org", ("https://evil.example/app.example.org",), False),
@@ -80,9 +91,35 @@ class JudgeTests(SynchronousTestCase):
             ("claude.ai", "https://claude.ai/cb", True),
             ("claude.ai", "https://evil.example/cb", False),
             ("loopback", "http://127.0.0.1/callback", False),
+            ("known", "http://127.0.0.1/callback", True),
+            ("known", "https://claude.ai/api/mcp/auth_callback", True),
+            ("known", "https://claude.ai/cb", False),
         ):
             named = client(uri, source=Source.DOCUMENT, client_id=url)
             self.assert_taken(text, named, taken)
+
+    def test_trusted(self) -> None:
+        """No client goes by a host that people trust for another reason, at whatever port, and
+        even if it is named; but for one of the configuration, and for programs on the person's own
+        computer."""
+        trusted = frozenset({"mcp.example.org", "git.example.org", "localhost"})
+        for text in ("any", "known", "mcp.example.org git.example.org loopback"):
+            judging = evolve(Clientele.parse(text), trusted=trusted)
+            for uri, taken in (
+                ("https://mcp.example.org/cb", False),
+                ("https://MCP.example.org:8443/cb", False),
+                ("https://git.example.org/ada/pages/raw/cb.html", False),
+                ("http://localhost:1/cb", True),
+            ):
+                self.assertEqual(judging.judge(client(uri)) is None, taken, (text, uri))
+                several = client("http://localhost/", uri)
+                self.assertEqual(judging.judge(several) is None, taken, (text, uri))
+                configured = client(uri, source=Source.CONFIGURED)
+                self.assertIsNone(judging.judge(configured), (text, uri))
+            refusal = judging.judge_document("https://git.example.org/ada/client.json")
+            assert refusal is not None
+            self.assertIn("git.example.org", refusal.description)
+            self.assertIn("preregistered-client", refusal.description)
 
     def test_configured(self) -> None:
         """A client of the configuration is taken wherever it comes back to."""
@@ -95,3 +132,6 @@ class JudgeTests(SynchronousTestCase):
         assert refusal is not None
         self.assertIn("app.example.org", refusal.description)
         self.assertIn("--clients", refusal.description)
+        refusal = Clientele.parse("known").judge(client("https://claude.ai/else"))
+        assert refusal is not None
+        self.assertIn("that address at claude.ai is not among them", refusal.description)

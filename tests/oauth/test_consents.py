@@ -60,15 +60,23 @@ class KeptTests(SynchronousTestCase):
     """What may be remembered."""
 
     def test_table(self) -> None:
-        """Only what goes back to a host by https (RFC 8252 §8.6), and whose metadata is known."""
+        """Only what goes back to a host by https (RFC 8252 §8.6) that sends nobody on from there,
+        and whose metadata is known."""
         for uri, kept in (
             ("https://client.example/callback", True),
             ("https://claude.ai/api/mcp/auth_callback", True),
+            ("https://vscode.dev/redirect", False),
+            ("https://insiders.vscode.dev/redirect", False),
+            ("https://vscode.dev/redirect?url=vscode%3Ax", False),
+            ("https://vscode.dev/%72edirect", False),
             ("http://127.0.0.1:1/cb", False),
             ("http://localhost/cb", False),
             ("http://[::1]/cb", False),
             ("https://localhost/cb", False),
             ("https://127.0.0.1/cb", False),
+            ("https://[0:0:0:0:0:0:0:1]:8443/cb", False),
+            ("https://[::ffff:127.0.0.1]/cb", False),
+            ("https://0.0.0.0/cb", False),
             ("cursor://anysphere.cursor-mcp/oauth/callback", False),
         ):
             self.assertEqual(may_be_kept(evolve(REQUEST, redirect_uri=uri)), kept, uri)

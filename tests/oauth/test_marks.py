@@ -9,6 +9,8 @@ from fjmcp.oauth.clients import Client, Source
 from fjmcp.oauth.marks import Place, marks, may_redirect_unseen
 from fjmcp.oauth.metadata import ClientMetadata
 
+CODE = "Visual Studio Code"
+FORWARDER = "https://vscode.dev/redirect"
 CLAUDE = "https://claude.ai/api/mcp/auth_callback"
 CHATGPT = "https://chatgpt.com/connector_platform_oauth_redirect"
 STRANGE = "https://client.example/callback"
@@ -27,6 +29,12 @@ class MarksTests(SynchronousTestCase):
             ("Some tool", CLAUDE, Place.KNOWN, "Claude", None),
             ("Claude", CHATGPT, Place.KNOWN, "ChatGPT", "Claude"),
             ("ChatGPT, not Claude", CHATGPT, Place.KNOWN, "ChatGPT", None),
+            ("Claude", "https://claude.ai/else", Place.BESIDE, "Claude", None),
+            ("Some tool", f"{CLAUDE}?to=x", Place.BESIDE, "Claude", None),
+            ("ChatGPT", "https://claude.ai/else", Place.BESIDE, "Claude", "ChatGPT"),
+            ("Visual Studio Code", FORWARDER, Place.FORWARDING, CODE, None),
+            ("Claude", FORWARDER, Place.FORWARDING, CODE, "Claude"),
+            ("x", f"{FORWARDER}?url=vscode%3Ax", Place.BESIDE, CODE, None),
             ("Some tool", STRANGE, Place.STRANGE, None, None),
             ("", STRANGE, Place.STRANGE, None, None),
             ("Claude", STRANGE, Place.STRANGE, None, "Claude"),
@@ -49,8 +57,8 @@ class MarksTests(SynchronousTestCase):
             self.assertEqual(said, (place, owner, posed), (name, uri))
 
     def test_unseen(self) -> None:
-        """A browser is sent unasked to known hosts, to its own computer, and where an operator's
-        client is, whatever a client calls itself."""
+        """A browser is sent unasked to known callbacks, to its own computer, and where an
+        operator's client is, whatever a client calls itself; but never to what sends it on."""
         for uri, sent in (
             (CLAUDE, True),
             (CHATGPT, True),
@@ -58,11 +66,16 @@ class MarksTests(SynchronousTestCase):
             ("http://localhost/cb", True),
             (STRANGE, False),
             ("https://claude.ai.evil.example/cb", False),
+            (f"{CLAUDE}?to=x", False),
+            ("https://claude.ai/else", False),
+            ("https://chatgpt.com/connector/oauth/a/b", False),
             (PRIVATE, False),
+            (FORWARDER, False),
+            (f"{FORWARDER}?url=vscode%3Ax", False),
         ):
             client = Client("c", (), ClientMetadata((uri,), "Claude"), 0.0)
             self.assertEqual(may_redirect_unseen(client, uri), sent, uri)
             document = evolve(client, source=Source.DOCUMENT)
             self.assertEqual(may_redirect_unseen(document, uri), sent, uri)
             configured = evolve(client, source=Source.CONFIGURED)
-            self.assertTrue(may_redirect_unseen(configured, uri), uri)
+            self.assertEqual(may_redirect_unseen(configured, uri), FORWARDER not in uri, uri)

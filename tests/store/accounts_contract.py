@@ -1,13 +1,16 @@
 """
-What the rows of accounts promise on every engine of people who may not come in.
+What the rows of accounts promise on every engine of people who may not come in, and of what
+goes with an account.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fjmcp.oauth.tokens import Digest, Kind, digest, mint
-from fjmcp.store.queries import accounts, grants
+from fjmcp.store.queries import accounts, consents, grants
 from fjmcp.store.queries.accounts import Account, SealedPair
-from fjmcp.store.transactions import Store
+from fjmcp.store.transactions import Cursor, Store
 from tests.store.contract import _Contract, promise
 
 ADA, BOB = 7, 8
@@ -16,8 +19,8 @@ NOWHERE = Digest(b"s" * 32)
 WHY = "not-let-in"
 
 
-def pair(count: int, received_at: float = AT) -> SealedPair:
-    return SealedPair(b"%d" % count, 1, count, received_at, received_at + 3600)
+def pair(count: int, received_at: float = AT, grant: int | None = 1) -> SealedPair:
+    return SealedPair(b"%d" % count, grant, count, received_at, received_at + 3600)
 
 
 class AccountsContract(_Contract):
@@ -160,3 +163,64 @@ class AccountsContract(_Contract):
         self.assertEqual(row and (row.dead, row.expires_at), (False, AT))
         row = await store.write(accounts.readmit, NOWHERE, ADA, pair(3))
         self.assertEqual(row and row.expires_at, AT + 3600)
+
+    @promise
+    async def test_consents_go(self) -> None:
+        """What a person allowed is forgotten with their account's death, whatever it died of, and
+        where their pair comes from another grant at Forgejo; nobody else's is."""
+        store = self.open_store()
+        await self.admit(store, 1, AT - 9)
+        await self.admit(store, 1, AT - 9, person=BOB)
+        kept = Digest(b"b" * 32)
+        await store.write(consents.keep, kept, BOB, "c", AT)
+
+        def refused(cursor: Cursor) -> None:
+            accounts.mark_dead(cursor, ADA, 1, "us", AT)
+
+        def looked_at(cursor: Cursor) -> None:
+            accounts.mark_dead(cursor, ADA, 1, "us", AT, WHY)
+
+        def stale(cursor: Cursor) -> None:
+            accounts.mark_dead(cursor, ADA, 7, "us", AT)
+
+        def turned_away(cursor: Cursor) -> None:
+            accounts.turn_away(cursor, NOWHERE, ADA, pair(2), WHY, AT, AT)
+
+        def refreshed(cursor: Cursor) -> None:
+            accounts.keep(cursor, ADA, 1, "us", pair(2))
+
+        def signed_in(cursor: Cursor) -> None:
+            accounts.admit(cursor, NOWHERE, ADA, "ada", pair(2), AT)
+
+        def unreadable(cursor: Cursor) -> None:
+            accounts.admit(cursor, NOWHERE, ADA, "ada", pair(2, grant=None), AT)
+
+        def granted_anew(cursor: Cursor) -> None:
+            accounts.admit(cursor, NOWHERE, ADA, "ada", pair(1, grant=2), AT)
+
+        def left_over(cursor: Cursor) -> None:
+            accounts.readmit(cursor, NOWHERE, ADA, pair(1, grant=2))
+
+        for what, there in (
+            (refused, False),
+            (looked_at, False),
+            (turned_away, False),
+            (granted_anew, False),
+            (left_over, False),
+            (stale, True),
+            (refreshed, True),
+            (signed_in, True),
+            (unreadable, True),
+        ):
+
+            def happens(cursor: Cursor, what: Callable[[Cursor], None] = what) -> list[bool]:
+                cursor.execute("DELETE FROM accounts WHERE account_id = ?", ADA)
+                accounts.admit(cursor, NOWHERE, ADA, "ada", pair(1, AT - 9), AT - 9)
+                for client in ("c", "d"):
+                    consents.keep(cursor, Digest(client.encode() * 32), ADA, client, AT)
+                what(cursor)
+                digests = [Digest(client.encode() * 32) for client in ("c", "d")]
+                return [consents.stands(cursor, each, AT) for each in (*digests, kept)]
+
+            found = await store.write(happens)
+            self.assertEqual(found, [there, there, True], what.__name__)

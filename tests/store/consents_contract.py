@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from fjmcp import limits
 from fjmcp.oauth.tokens import Digest
-from fjmcp.store.queries import consents, expiry, grants
+from fjmcp.store.queries import consents, expiry, grants, signins
 from fjmcp.store.queries.consents import KnownAs
 from fjmcp.store.transactions import Cursor
 from tests.store.contract import _Contract, promise
-from tests.store.grants_contract import AT, count, secret
+from tests.store.grants_contract import AT, REQUEST, count, secret
 
 
 class ConsentsContract(_Contract):
@@ -31,6 +31,43 @@ class ConsentsContract(_Contract):
         known = await store.read(consents.known_as, browser, AT + life)
         self.assertEqual(known, KnownAs(8, AT + 5 + life))
         self.assertEqual(await store.read(count, "browsers"), 2)
+
+    @promise
+    async def test_another_cookie(self) -> None:
+        """A browser whose cookie is of no use any more is nobody's, and no other one is."""
+        store = self.open_store()
+        one, two = secret(), secret()
+        await store.write(consents.know, one, 7, AT)
+        await store.write(consents.know, two, 7, AT)
+        await store.write(consents.unknow, one)
+        self.assertIsNone(await store.read(consents.known_as, one, AT))
+        self.assertIsNotNone(await store.read(consents.known_as, two, AT))
+
+    @promise
+    async def test_tabs_follow(self) -> None:
+        """What is under way in a browser goes by its new cookie, in whatever state, and nothing of
+        another browser does."""
+        store = self.open_store()
+        old, new, other = secret(), secret(), secret()
+        asked, away, elsewhere, state = secret(), secret(), secret(), secret()
+
+        def fill(cursor: Cursor) -> None:
+            for signin, browser in ((asked, old), (away, old), (elsewhere, other)):
+                signins.begin(cursor, signin, browser, REQUEST, AT)
+            signins.consent(cursor, away, old, state, b"sealed", AT)
+            signins.follow(cursor, old, new)
+
+        await store.write(fill)
+        for signin, browser, there in (
+            (asked, old, False),
+            (elsewhere, new, False),
+            (asked, new, True),
+            (elsewhere, other, True),
+        ):
+            found = await store.write(signins.deny, signin, browser, AT)
+            self.assertEqual(found is not None, there)
+        row = await store.write(signins.come_back, state, AT)
+        self.assertEqual(row and row.browser, new)
 
     @promise
     async def test_stands(self) -> None:

@@ -86,6 +86,17 @@ class AnotherTests(ConsentCase):
                 self.rows("SELECT account_id FROM consents ORDER BY account_id"), [(2,), (3,)]
             )
 
+    def test_says_so(self) -> None:
+        """The page says that going on is remembered where it is, and nowhere else."""
+        for uri, kept in ((CLIENT_URL, True), (LOCAL_URL, False)):
+            for prompt in (None, "consent"):
+                self.setUp()
+                app = self.broker.register(redirect_uris=[uri])
+                page = self.come(app, prompt=prompt)
+                self.assertEqual(self.says_remembered(page), kept, (uri, prompt))
+                self.assertIn("code", said(now(self.browser.submit(page, "continue"))))
+                self.assertEqual(self.shows_page(self.visit(app)), not kept)
+
     def test_code_stands_in_no_page(self) -> None:
         """The code goes to the client by a redirect alone; the page before it has a state, whose
         cookie comes with it."""

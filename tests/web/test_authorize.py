@@ -293,19 +293,6 @@ class ConsentTests(BrokerCase):
         for words in ("The client", ">client.example<", CLIENT_URL, "forge.example", "30 days"):
             self.assertIn(words, self.page.text)
 
-    def test_promises_what_is_kept(self) -> None:
-        """That nobody is asked again is said only where it is so."""
-        table: tuple[tuple[str, dict[str, Any], bool], ...] = (
-            (CLIENT_URL, {}, True),
-            (CLIENT_URL, {"prompt": "consent"}, False),
-            (CLIENT_URL, {"prompt": "unheard-of"}, True),
-            ("http://127.0.0.1:1/cb", {}, False),
-            ("cursor://anysphere.cursor-mcp/oauth/callback", {}, False),
-        )
-        for uri, changes, promised in table:
-            page = self.broker.register(redirect_uris=[uri]).open(**changes)
-            self.assertEqual("30 days" in page.text, promised, (uri, changes))
-
     def test_warns_of_this_computer(self) -> None:
         """A client on the person's own computer is warned of, and no other."""
         for uri, warned in (

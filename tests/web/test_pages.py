@@ -21,7 +21,7 @@ from fjmcp.oauth.tokens import Kind, TokenText, mint
 from fjmcp.refusals import ACCESS_DENIED, SIGN_IN_FORGED
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, now, walk
 from fjmcp.web import pages
-from tests.web.whole import KNOWN_URL, BrokerCase
+from tests.web.whole import FORWARDER_URL, KNOWN_URL, BrokerCase
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -213,8 +213,10 @@ class MarksTests(SynchronousTestCase):
 
     WORDS: Mapping[str, str] = {
         "known": "This address belongs to",
+        "forwarding": "It sends you on to a program on your own computer",
+        "beside": "is not known to use it",
         "strange": "does not know who this address belongs to",
-        "loopback": "is on your own computer",
+        "loopback": "This address is on your own computer",
         "private": "opens a program on your own computer",
         "posed": "Somebody may be trying to deceive you",
         "document": "describes itself at",
@@ -226,14 +228,20 @@ class MarksTests(SynchronousTestCase):
             self.assertEqual(words in Elements(text).words, mark in marked, (mark, text))
 
     def test_table(self) -> None:
-        """Known hosts are marked, strangers said to be, pretenders warned of; a client on this
-        computer is warned of and no more, whatever its name."""
+        """Known addresses are marked, strangers said to be, pretenders warned of; so is what is
+        beside a known address or sends on from it; a client on this computer is warned of and no
+        more, whatever its name."""
         for name, uri, marked in (
             ("Claude", KNOWN_URL, ["known"]),
             ("Some tool", KNOWN_URL, ["known"]),
             ("Some tool", CLIENT_URL, ["strange"]),
             ("Claude", CLIENT_URL, ["strange", "posed"]),
             ("Cursor", KNOWN_URL, ["known", "posed"]),
+            ("Claude", f"{KNOWN_URL}?to=x", ["beside"]),
+            ("Cursor", "https://claude.ai/else", ["beside", "posed"]),
+            ("Visual Studio Code", FORWARDER_URL, ["forwarding"]),
+            ("Claude", FORWARDER_URL, ["forwarding", "posed"]),
+            ("Visual Studio Code", f"{FORWARDER_URL}?url=vscode%3Ax", ["beside"]),
             ("Claude Code", "http://127.0.0.1:1/cb", ["loopback"]),
             ("Cursor", "cursor://anysphere.cursor-mcp/oauth/callback", ["private"]),
         ):
@@ -244,8 +252,14 @@ class MarksTests(SynchronousTestCase):
         """The mark names product and maker; the warning names who is not met."""
         words = Elements(consent("Claude", KNOWN_URL)).words
         self.assertIn("This address belongs to Claude, by Anthropic.", words)
+        words = Elements(consent("Claude", "https://claude.com/else")).words
+        self.assertIn("on the host of Claude, by Anthropic, but Claude is not known to use", words)
+        words = Elements(consent("Code", FORWARDER_URL)).words
+        self.assertIn("This address is that of Visual Studio Code, by Microsoft.", words)
         words = Elements(consent("CIaude", CLIENT_URL)).words
-        self.assertIn("calls itself after Claude, but you would not be sent back to Claude.", words)
+        self.assertIn("The application calls itself after Claude, but you would not", words)
+        self.assertIn("an address that Claude is known to use", words)
+        self.assertIn("itself after OpenAI,", Elements(consent("0penAI", CLIENT_URL)).words)
 
     def test_document(self) -> None:
         """Of a client with a document the page names the document's host, and of no other."""
@@ -289,6 +303,7 @@ class HeaderTests(BrokerCase):
         del browser.cookies["forge.example"]
         seen.append((200, walk(browser, self.app.open(browser, prompt="login"), "bob")))
         denying = self.app.open(browser, prompt="login")
+        visitor.cookies = dict(browser.cookies["broker.example"])
         visit = visitor.post_form("/oauth/consent", denying.form.fields | {"decision": "deny"})
         seen.append((200, Page("", visit.status, visit.body.decode(), visit.headers)))
         question = seen[-2][1].form.fields

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.daemon import preregistered
 from fjmcp.oauth.clientele import Clientele
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, WholeBroker, now
+from fjmcp.testing import CLIENT_URL, FORGE_URL, PUBLIC_URL, Visit, WholeBroker, now
 from tests.oauth.captured import CLAUDE, REGISTRATIONS, Registration
 from tests.web.whole import BrokerCase
 
@@ -157,6 +157,23 @@ class ClosedTests(BrokerCase):
         self.assertEqual(self.broker.visitor().post_json("/oauth/register", CLAUDE).status, 201)
         self.broker.parts.registrar.clientele = Clientele()
         self.assertEqual(self.app.refresh(tokens["refresh_token"]).status, 200)
+
+    def test_our_own_hosts(self) -> None:
+        """Nobody comes back to this server's host or to Forgejo's, which people trust, whether it
+        registers, did so at an older version, or is named by a document there."""
+        ours = self.broker.parts.registrar.clientele
+        for uri in (f"{PUBLIC_URL}/mcp", f"{FORGE_URL}:8443/alice/page", f"{FORGE_URL}/"):
+            self.broker.parts.registrar.clientele = Clientele()
+            app = self.broker.register(redirect_uris=[uri])
+            self.broker.parts.registrar.clientele = ours
+            self.assert_page(app.open(), 403)
+            again = {"redirect_uris": [uri, CLIENT_URL]}
+            visit = self.broker.visitor().post_json("/oauth/register", again)
+            self.assert_error(visit, "invalid_redirect_uri")
+        document = {"client_id": f"{FORGE_URL}/client.json", "redirect_uris": [CLIENT_URL]}
+        self.broker.publishers.publish(document)
+        self.assert_page(self.broker.known_by(document).open(), 403)
+        self.assertEqual(self.broker.publishers.asked, [])
 
     def test_closed(self) -> None:
         """Without registration nobody is registered, and the metadata does not promise it; who is

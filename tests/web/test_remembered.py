@@ -7,13 +7,23 @@ from typing import Any
 from urllib.parse import quote
 
 from fjmcp import limits
+from fjmcp.demo.browser import Browser
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.consents import consent_digest
 from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.store.queries import consents
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, now, walk
-from tests.web.whole import CALLBACK, EXCHANGE, LOCAL_URL, PRIVATE_URL, ConsentCase, jar, said
+from tests.web.whole import (
+    CALLBACK,
+    EXCHANGE,
+    FORWARDER_URL,
+    LOCAL_URL,
+    PRIVATE_URL,
+    ConsentCase,
+    jar,
+    said,
+)
 
 
 class RememberedTests(ConsentCase):
@@ -52,6 +62,7 @@ class RememberedTests(ConsentCase):
         visitor.cookies = dict(jar(browser))
         visit = visitor.get(url.removeprefix(PUBLIC_URL))
         self.assertEqual(self.age_of_cookie(visit), limits.KNOWN_BROWSER)
+        jar(browser).update(visitor.cookies)
         self.broker.advance(86400.0)
         visit = self.visit(browser=browser, prompt="consent")
         self.assertEqual(self.age_of_cookie(visit), limits.KNOWN_BROWSER - 86400)
@@ -180,6 +191,61 @@ class RememberedTests(ConsentCase):
         self.assertEqual(self.rows("SELECT 1 FROM codes WHERE account_id <> 2"), [])
         self.assertEqual(self.whose(), "alice")
 
+    def cookie(self, browser: Browser | None = None) -> str:
+        return jar(browser or self.browser)["__Host-fjmcp_browser"]
+
+    def test_cookie_is_made_anew(self) -> None:
+        """Each sign-in, with the page or without it, gives its browser another cookie; the one
+        before is nobody's, and says nothing of who signed in."""
+        browser, app = self.broker.browser(), self.broker.register()
+        page = app.open(browser)
+        for another in (page, None, app.open(browser, prompt="consent")):
+            before = self.cookie(browser)
+            page = another or self.open(browser, app.authorize_url())
+            self.assertIn("code", said(walk(browser, page)))
+            self.assertNotEqual(self.cookie(browser), before)
+            self.assertEqual(self.whose(browser), "alice")
+            planter = self.broker.browser()
+            jar(planter)["__Host-fjmcp_browser"] = before
+            self.assertIsNone(self.whose(planter))
+            self.assert_asked(app, planter)
+            page = walk(planter, app.open(planter), "bob")
+            self.assertIn("code", said(page))
+        self.assertEqual(self.rows("SELECT COUNT(*) FROM browsers WHERE account_id = 2"), [(2,)])
+
+    def test_cookie_planted_before(self) -> None:
+        """Who gave a browser its cookie, and began sign-ins by it before its person did, can
+        neither answer for them after, nor learn whom it belongs to."""
+        planter, victim, app = self.broker.browser(), self.broker.browser(), self.broker.register()
+        waiting = self.app.open(planter)
+        away = self.to_callback(planter, app, "bob")
+        jar(victim)["__Host-fjmcp_browser"] = self.cookie(planter)
+        self.assertIn("code", self.app.sign_in(browser=victim))
+        self.assert_page(self.send(waiting.form.fields | {"decision": "allow"}, planter))
+        self.assert_page(self.send(waiting.form.fields | {"decision": "deny"}, planter))
+        back = self.open(planter, away)
+        self.assertNotIn("alice", back.text)
+        self.assertIn("code", said(back))
+        self.assertIsNone(self.whose(planter))
+        self.assertEqual(self.whose(victim), "alice")
+
+    def test_tabs_follow(self) -> None:
+        """What is under way in other tabs of the browser, at our page or at Forgejo, goes on by
+        its new cookie, and is remembered as ever."""
+        browser = self.broker.browser()
+        apps = [self.broker.register() for _ in range(4)]
+        asked = [app.open(browser) for app in apps[:3]]
+        away = self.to_callback(browser, apps[3])
+        self.assertIn("code", said(walk(browser, asked[0])))
+        self.assertIn("code", said(self.open(browser, away)))
+        self.assertIn("code", said(walk(browser, asked[1])))
+        back = now(browser.submit(asked[2], "deny"))
+        self.assertEqual(said(back)["error"], "access_denied")
+        self.assertEqual(self.count("signins"), 0)
+        for app in (apps[0], apps[3], apps[1]):
+            self.assert_remembered(app, browser)
+        self.assert_asked(apps[2], browser)
+
     def test_cookie_that_nobody_knows(self) -> None:
         """A cookie of somebody's own making is a browser that nobody knows."""
         for value in ("x", "fjb_" + "A" * 43):
@@ -201,6 +267,23 @@ class RememberedTests(ConsentCase):
             visit = self.visit(prompt=prompt)
             self.assertEqual(self.shows_page(visit), asked, prompt)
 
+    def test_says_so(self) -> None:
+        """The page says that the answer is remembered where it is, and nowhere else, also to who is
+        asked because the client wants it."""
+        for uri, kept in (
+            (CLIENT_URL, True),
+            (LOCAL_URL, False),
+            (PRIVATE_URL, False),
+            (FORWARDER_URL, False),
+        ):
+            for prompt in (None, "unheard-of", "consent", "login", "select_account"):
+                app = self.broker.register(redirect_uris=[uri])
+                browser = self.browser_of(app)
+                page = app.open(browser, prompt=prompt)
+                self.assertEqual(self.says_remembered(page), kept, (uri, prompt))
+                self.assertIn("code", said(walk(browser, page)))
+                self.assertEqual(self.shows_page(self.visit(app, browser)), not kept)
+
     def test_prompt_none(self) -> None:
         """prompt=none cannot be had, even where nobody would be asked; the client is told."""
         for prompt, error in (("none", "interaction_required"), ("none login", "invalid_request")):
@@ -220,13 +303,16 @@ class RememberedTests(ConsentCase):
         self.assertEqual(self.count("signins"), 0)
 
     def test_never_on_this_computer(self) -> None:
-        """Where any program may listen, or claim the scheme, the person is asked each time."""
+        """Where any program may listen, or claim the scheme, or be sent on to, the person is asked
+        each time."""
         for uri in (
             LOCAL_URL,
             "http://localhost/cb",
             "http://[::1]/cb",
             "https://localhost/cb",
             PRIVATE_URL,
+            FORWARDER_URL,
+            f"{FORWARDER_URL}?url=vscode%3Ax",
         ):
             app = self.broker.register(redirect_uris=[uri])
             browser = self.browser_of(app)
@@ -239,13 +325,19 @@ class RememberedTests(ConsentCase):
         self.assertEqual(self.count("consents"), 1)
 
     def test_kept_by_mistake(self) -> None:
-        """Not even a consent that stands in the store is taken for a client on this computer."""
-        app = self.broker.register(redirect_uris=[LOCAL_URL])
+        """Not even a consent that stands in the store, of an older version say, is taken for a
+        client on this computer, or for one whose address sends on."""
+        for uri in (LOCAL_URL, FORWARDER_URL):
+            self.keep_by_mistake(uri)
+
+    def keep_by_mistake(self, uri: str) -> None:
+        app = self.broker.register(redirect_uris=[uri])
+        self.browser.stops = (*self.browser.stops, uri)
         walk(self.browser, app.open(self.browser))
         ((stored,),) = self.rows("SELECT metadata FROM clients WHERE client_id = ?", app.client_id)
         request = AuthorizationRequest(
             client_id=app.client_id,
-            redirect_uri=LOCAL_URL,
+            redirect_uri=uri,
             state=None,
             challenge="",
             scopes="forge:read forge:write",
@@ -261,9 +353,9 @@ class RememberedTests(ConsentCase):
         before = (self.count("browsers"), self.count("consents"))
         for prohibited in (False, True):
             browser, app = self.broker.browser(), self.broker.register()
-            url = self.to_callback(browser, app)
+            url = self.to_callback(browser, app, "bob")
             self.assert_asked(app, browser)
-            person = self.broker.forge.instance.person("alice")
+            person = self.broker.forge.instance.person("bob")
             assert person is not None
             person.prohibited = prohibited
             state = said(url)["state"]
@@ -345,6 +437,57 @@ class ForgottenTests(ConsentCase):
         self.assert_remembered()
         self.assert_error(self.app.redeem(code), "invalid_grant")
         self.assert_asked()
+
+    def test_revoked_at_forgejo(self) -> None:
+        """Who revokes us at Forgejo is asked by every client from then on, whoever notices it
+        first: a refresh, or the next sign-in; other people are not."""
+        other, bobs = self.broker.register(), self.broker.browser()
+        other.sign_in(browser=self.browser)
+        other.sign_in("bob", bobs)
+        tokens = self.tokens()
+        self.broker.forge.revoke("alice")
+        self.broker.advance(3600)
+        for _ in range(3):
+            self.app.call(tokens["access_token"])
+            self.broker.advance(limits.REFRESH_SETTLE)
+        self.assertEqual(self.app.knocks(tokens["access_token"]), 401)
+        for app in (self.app, other):
+            self.assert_asked(app)
+        self.assert_remembered(other, bobs)
+        self.assertIn("code", other.sign_in(browser=self.browser))
+        self.assert_remembered(other)
+        self.assert_asked()
+
+    def test_revoked_at_forgejo_unnoticed(self) -> None:
+        """Likewise who comes back by a remembered consent before anybody here has noticed: no code
+        leaves, although Forgejo was told yes once more."""
+        other = self.broker.register()
+        other.sign_in(browser=self.browser)
+        self.broker.forge.revoke("alice")
+        before = self.count("codes")
+        page = walk(self.browser, now(self.browser.open(self.app.authorize_url())))
+        self.assertEqual(said(page)["error"], "access_denied")
+        self.assertEqual(self.count("codes"), before)
+        for app in (self.app, other):
+            self.assert_asked(app)
+        self.assertIn("code", self.app.sign_in(browser=self.browser))
+        self.assert_remembered()
+
+    def test_blocked(self) -> None:
+        """Who may not come in any more, and then may again, is asked."""
+        other = self.broker.register()
+        other.sign_in(browser=self.browser)
+        person = self.broker.forge.instance.person("alice")
+        assert person is not None
+        stops, self.browser.stops = self.browser.stops, (CALLBACK,)
+        url = self.open(self.browser, self.app.authorize_url()).url
+        self.browser.stops = stops
+        person.prohibited = True
+        self.assert_remembered(other)
+        self.assertEqual(self.open(self.browser, url).status, 403)
+        person.prohibited = False
+        for app in (self.app, other):
+            self.assert_asked(app)
 
     def test_made_room(self) -> None:
         """A grant that made room for others ended by itself; nobody withdrew anything."""

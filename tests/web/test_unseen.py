@@ -8,7 +8,15 @@ from urllib.parse import quote
 
 from fjmcp import limits
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, now
-from tests.web.whole import CALLBACK, KNOWN_URL, LOCAL_URL, PRIVATE_URL, ConsentCase, said
+from tests.web.whole import (
+    CALLBACK,
+    FORWARDER_URL,
+    KNOWN_URL,
+    LOCAL_URL,
+    PRIVATE_URL,
+    ConsentCase,
+    said,
+)
 
 
 class UnseenTests(ConsentCase):
@@ -22,7 +30,7 @@ class UnseenTests(ConsentCase):
         self.assertIsNone(visit.header("location"))
         page = visit.body.decode()
         self.assertIn("The only response_type is code.", page)
-        self.assertIn("does not know that address", page)
+        self.assertIn("does not know where that address leads", page)
         self.assertNotIn("http-equiv", page)
         link = page.partition('href="https://client')[2].partition('"')[0].replace("&amp;", "&")
         answer = said(f"https://client{link}")
@@ -32,7 +40,7 @@ class UnseenTests(ConsentCase):
         self.assertEqual(answer["iss"], PUBLIC_URL)
 
     def test_where_to(self) -> None:
-        """The browser is sent on unasked only to a known host or its own computer."""
+        """The browser is sent on unasked only to a known callback or its own computer."""
         for uri, sent in (
             (KNOWN_URL, True),
             (LOCAL_URL, True),
@@ -49,6 +57,22 @@ class UnseenTests(ConsentCase):
                 else:
                     self.assert_explained(visit)
                 self.assertIsNone(visit.header("set-cookie"))
+
+    def test_known_hosts(self) -> None:
+        """What is on a known host beside its callback, or sends on from there to where the link
+        says, is no place to be sent to unasked."""
+        for uri in (
+            f"{KNOWN_URL}?to=https%3A%2F%2Fevil.example",
+            "https://claude.ai/public/artifacts/x",
+            "https://chatgpt.com/g/x",
+            FORWARDER_URL,
+            f"{FORWARDER_URL}?url=vscode%3Amcp%2Finstall",
+        ):
+            app = self.broker.register(redirect_uris=[uri])
+            for wrong in (self.WRONG, {"prompt": "none"}):
+                visit = self.visit(app, state="http://127.0.0.1:6666/", **wrong)
+                self.assertEqual((visit.status, visit.header("location")), (400, None), uri)
+                self.assertIn(b"does not know where that address leads", visit.body)
 
     def test_private_scheme(self) -> None:
         """Nor is a program on their computer started unasked."""

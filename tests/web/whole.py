@@ -19,6 +19,8 @@ HOST = "broker.example"
 FORGE_HOST = "forge.example"
 KNOWN_URL = "https://claude.ai/api/mcp/auth_callback"
 """Where a known assistant wants its browsers back."""
+FORWARDER_URL = "https://vscode.dev/redirect"
+"""A known callback that sends browsers on to wherever `state` says."""
 LOCAL_URL = "http://127.0.0.1:1/cb"
 PRIVATE_URL = "cursor://anysphere.cursor-mcp/oauth/callback"
 
@@ -74,12 +76,14 @@ class BrokerCase(SynchronousTestCase):
 
     # --- going -----------------------------------------------------------------
 
-    def to_callback(self, browser: Browser | None = None, app: App | None = None) -> str:
+    def to_callback(
+        self, browser: Browser | None = None, app: App | None = None, login: str = "alice"
+    ) -> str:
         """Allow, sign in at Forgejo, and stop before our callback: its URL, with code and state."""
         browser = browser or self.broker.browser()
         stops, browser.stops = browser.stops, (*browser.stops, CALLBACK)
         try:
-            return walk(browser, (app or self.app).open(browser)).url
+            return walk(browser, (app or self.app).open(browser), login).url
         finally:
             browser.stops = stops
 
@@ -125,6 +129,10 @@ class ConsentCase(BrokerCase):
         return Page("", visit.status, visit.body.decode(), visit.headers)
 
     # --- judging ---------------------------------------------------------------
+
+    def says_remembered(self, page: Page) -> bool:
+        """Whether a page says that the answer to it will be remembered."""
+        return "you are not asked again in this browser for 30 days" in page.text
 
     def shows_page(self, visit: Visit) -> bool:
         """Whether our consent page is shown; if not, the browser goes to Forgejo."""

@@ -15,6 +15,9 @@ An account is dead because Forgejo refused its pair, or, with a `dead_reason`,
 because its person may not come in.  A new pair ends the first.  It does not end
 the second, since the pair was good all the while: only a person who is there
 and may come in does (`admit`).
+
+With either goes all that the person had allowed clients and need not have been
+asked again: who revokes us at Forgejo may do so to be rid of one of them.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from attrs import evolve, field, frozen
 
 from fjmcp import limits
 from fjmcp.oauth.tokens import Digest
+from fjmcp.store.queries import consents
 from fjmcp.store.transactions import Cursor
 
 _LONGEST_CLAIM: Final = 2 * limits.REFRESH_CLAIM
@@ -243,7 +247,7 @@ def keep(
     row = find(cursor, account_id)
     if row is None or not supersedes(pair, row, refreshed):
         return row
-    return _put(cursor, account_id, pair)
+    return _put(cursor, row, pair)
 
 
 def put_off(
@@ -274,14 +278,16 @@ def mark_dead(
     The row as it is then.
     """
     release(cursor, account_id, owner)
-    cursor.execute(
+    died = cursor.one(
         "UPDATE accounts SET dead_since = ?, dead_reason = ?, retry_after = NULL"
-        " WHERE account_id = ? AND version = ? AND dead_since IS NULL",
+        " WHERE account_id = ? AND version = ? AND dead_since IS NULL RETURNING account_id",
         now,
         reason,
         account_id,
         refused,
     )
+    if died is not None:
+        consents.forget_all(cursor, account_id)
     return find(cursor, account_id)
 
 
@@ -331,7 +337,7 @@ def admit(
         account_id,
     )
     if supersedes(pair, row, None):
-        return _put(cursor, account_id, pair)
+        return _put(cursor, row, pair)
     row = find(cursor, account_id)
     assert row is not None
     return row
@@ -351,7 +357,7 @@ def readmit(cursor: Cursor, signin: Digest, account_id: int, pair: SealedPair) -
         # It wakes without a look whether its person may come in.  So its next use
         # refreshes first, and that looks.
         pair = evolve(pair, expires_at=pair.received_at)
-    return _put(cursor, account_id, pair)
+    return _put(cursor, row, pair)
 
 
 def turn_away(
@@ -378,6 +384,7 @@ def turn_away(
         reason,
         account_id,
     )
+    consents.forget_all(cursor, account_id)
     return find(cursor, account_id)
 
 
@@ -388,7 +395,11 @@ def _after(when: float | None, looked_at: float | None) -> bool:
     return looked_at < when <= looked_at + _LONGEST_LOOK
 
 
-def _put(cursor: Cursor, account_id: int, pair: SealedPair) -> Account:
+def _put(cursor: Cursor, old: Account, pair: SealedPair) -> Account:
+    if None not in (old.forge_grant, pair.forge_grant) and old.forge_grant != pair.forge_grant:
+        # Forgejo makes another grant only when the one before was revoked: the account should
+        # have died, and nobody noticed.
+        consents.forget_all(cursor, old.account_id)
     row = cursor.one(
         "UPDATE accounts SET credential = ?, version = version + 1, forge_grant = ?,"
         " forge_count = ?, received_at = ?, expires_at = ?,"
@@ -400,7 +411,7 @@ def _put(cursor: Cursor, account_id: int, pair: SealedPair) -> Account:
         pair.forge_count,
         pair.received_at,
         pair.expires_at,
-        account_id,
+        old.account_id,
     )
     assert row is not None
     return Account(*row)

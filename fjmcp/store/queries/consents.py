@@ -54,6 +54,11 @@ def know(cursor: Cursor, browser: Digest, account_id: int, now: float) -> None:
     )
 
 
+def unknow(cursor: Cursor, browser: Digest) -> None:
+    """From now on this browser is nobody's."""
+    cursor.execute("DELETE FROM browsers WHERE browser = ?", browser.value)
+
+
 # --- consents -------------------------------------------------------------------
 
 
@@ -90,6 +95,11 @@ def forget(cursor: Cursor, account_id: int, client_id: str) -> None:
     cursor.execute(
         "DELETE FROM consents WHERE account_id = ? AND client_id = ?", account_id, client_id
     )
+
+
+def forget_all(cursor: Cursor, account_id: int) -> None:
+    """Whatever this account allowed anybody, it is asked again."""
+    cursor.execute("DELETE FROM consents WHERE account_id = ?", account_id)
 
 
 def drop_expired(cursor: Cursor, now: float) -> None:

@@ -176,6 +176,11 @@ def confirm(
     return None if row is None else _signin(row)
 
 
+def follow(cursor: Cursor, old: Digest, new: Digest) -> None:
+    """A browser has another cookie: what is under way in its other tabs goes by it, too."""
+    cursor.execute("UPDATE signins SET browser = ? WHERE browser = ?", new.value, old.value)
+
+
 def finish(cursor: Cursor, signin: Digest) -> None:
     """Forget a sign-in that has its answer."""
     cursor.execute("DELETE FROM signins WHERE signin = ? AND credential IS NULL", signin.value)
