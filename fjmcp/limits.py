@@ -157,13 +157,18 @@ DOCUMENT_FETCH: Final = 5.0
 """A fetch, from the look-up of the name to the last byte.  A browser waits
 meanwhile, and some clients give the whole step ten seconds."""
 
-DOCUMENT_FETCHES: Final = 16
-"""Fetches at a time, each of another document; an honest one takes some 200 ms."""
+DOCUMENT_FETCHES: Final = 64
+"""Fetches at a time, each of another document; an honest one takes some 200 ms.  More
+than one address block may begin at once (`RATES_OF_ADDRESS`), however slow the
+hosts that it names are."""
 
-DOCUMENT_LOOKUPS: Final = 4
-"""Names of strangers' hosts that are looked up at a time.  A look-up holds one of
-the ten threads in which Forgejo's name is looked up too, and with a name server
-that says nothing it does so for half a minute."""
+DOCUMENT_LOOKUP: Final = 1.5
+"""A name server that says nothing for so long is asked once more, or the next one is:
+a datagram may be lost, and the fetch still has time."""
+
+DOCUMENT_ADDRESSES: Final = 8
+"""Addresses of one name that are tried, one after the other; honest names have one to
+four of each family."""
 
 DOCUMENT_FRESH_LEAST: Final = 5 * 60.0
 """A document is not fetched again for so long, whatever its host says of caching:
@@ -185,6 +190,11 @@ oldest first."""
 RATE_OF_DOCUMENT_HOST: Final = (30, 2.0)
 """Fetches from one host, of documents that were not fresh.  Anybody can make us
 ask any host; nobody should notice it there."""
+
+RATE_OF_DOCUMENT_ADDRESS: Final = (60, 1.0)
+"""Connections to one address (in IPv6 to one /64), by whatever names: names cost
+nothing, and anybody's may lead to anybody.  Twice what one name has, since behind an
+address of a large provider are many."""
 
 # --- how often: so many at once, then one more every so many seconds -------------
 # Keys are the doors of `fjmcp.web.rates`.  A person's sign-in passes register once
