@@ -345,6 +345,13 @@ class PageTests(Doors):
         self.assert_refused(self.flood(lambda: self.register(FLOODER, **DATA), at_once))
         self.assertEqual(self.register(FLOODER).status, 201)
 
+    def test_people(self) -> None:
+        """People whom pages send to sign in, as every client does, do not count as a page."""
+        said = {"sec_fetch_site": "cross-site", "sec_fetch_dest": "document"}
+        at_once, _ = limits.RATES_OF_ADDRESS["authorize"]
+        for address in everywhere(limits.PAGES * at_once + 1):
+            self.assertEqual(self.at(address).get("/oauth/authorize", **said).status, 400)
+
 
 class ClientTests(Doors):
     def test_sign_ins(self) -> None:
