@@ -55,7 +55,7 @@ SUBSCRIPTION: Final = 2048
 
 # --- OAuth ------------------------------------------------------------------
 
-CLIENTS: Final = 10_000
+CLIENTS: Final = 15_000
 """Registered clients.  Past it those that nobody ever used make room, oldest
 first: registration is open to everybody, and each keeps up to 16 KiB."""
 
@@ -135,7 +135,7 @@ put it where, and whether it is still needed, is asked four times a year."""
 PERSONAL_TOKEN_LEAST: Final = 60.0
 """The shortest life of one; less is a slip of the keyboard."""
 
-PENDING_SIGN_INS: Final = 10_000
+PENDING_SIGN_INS: Final = 12_000
 """Rows of sign-ins under way; the oldest makes room.  Unauthenticated
 callers make these rows."""
 
@@ -157,13 +157,18 @@ DOCUMENT_FETCH: Final = 5.0
 """A fetch, from the look-up of the name to the last byte.  A browser waits
 meanwhile, and some clients give the whole step ten seconds."""
 
-DOCUMENT_FETCHES: Final = 16
-"""Fetches at a time, each of another document; an honest one takes some 200 ms."""
+DOCUMENT_FETCHES: Final = 64
+"""Fetches at a time, each of another document; an honest one takes some 200 ms.  More
+than one address block may begin at once (`RATES_OF_ADDRESS`), however slow the
+hosts that it names are."""
 
-DOCUMENT_LOOKUPS: Final = 4
-"""Names of strangers' hosts that are looked up at a time.  A look-up holds one of
-the ten threads in which Forgejo's name is looked up too, and with a name server
-that says nothing it does so for half a minute."""
+DOCUMENT_LOOKUP: Final = 1.5
+"""A name server that says nothing for so long is asked once more, or the next one is:
+a datagram may be lost, and the fetch still has time."""
+
+DOCUMENT_ADDRESSES: Final = 8
+"""Addresses of one name that are tried, one after the other; honest names have one to
+four of each family."""
 
 DOCUMENT_FRESH_LEAST: Final = 5 * 60.0
 """A document is not fetched again for so long, whatever its host says of caching:
@@ -186,6 +191,11 @@ RATE_OF_DOCUMENT_HOST: Final = (30, 2.0)
 """Fetches from one host, of documents that were not fresh.  Anybody can make us
 ask any host; nobody should notice it there."""
 
+RATE_OF_DOCUMENT_ADDRESS: Final = (60, 1.0)
+"""Connections to one address (in IPv6 to one /64), by whatever names: names cost
+nothing, and anybody's may lead to anybody.  Twice what one name has, since behind an
+address of a large provider are many."""
+
 # --- how often: so many at once, then one more every so many seconds -------------
 # Keys are the doors of `fjmcp.web.rates`.  A person's sign-in passes register once
 # or twice (claude.ai registers anew for each connection, often twice), authorize
@@ -197,6 +207,14 @@ BLOCK_BITS_V4: Final = 24
 
 BLOCK_BITS_V6: Final = 56
 """In IPv6: a household gets a /56 or a /64, and may use any address of it."""
+
+WIDER_V4: Final = {16: 4}
+"""The networks around a block that count, too, by their bits, and how many blocks'
+share each has.  No holder of many neighbouring blocks can take what everybody has."""
+
+WIDER_V6: Final = {48: 2, 32: 4}
+"""In IPv6: whoever asks for a tunnel gets a /48, which is 256 blocks; a provider has
+a /32."""
 
 HOSTED_NETWORKS: Final = ("160.79.104.0/21",)
 """Where hosted assistants come from, each one sender with the rates of
@@ -219,16 +237,19 @@ RATES_OF_HOSTED: Final = {
     "token": (2000, 0.02),
 }
 """Of one network of hosted assistants: a thousand people may connect in ten minutes,
-and each of a million grants refresh every eight hours."""
+and each of a million grants refresh every eight hours.  It takes nothing of
+`RATES_OF_ALL`, so that no flood from elsewhere stops what claude.ai itself sends."""
 
-RATES_OF_CLIENT: Final = {
-    "authorize": (300, 0.5),
-    "token": (120, 1.0),
-}
-"""Of one client.  `authorize`: ten times what one block may do, since a client
-may be the same for everybody, as VS Code is.  `token`: a client without a
-secret, whose name anybody can use, counts apart in each address block, and one
-that is named by the URL of its document not at all: it is everybody's."""
+PAGES: Final = 4
+"""How many blocks' share all web pages together have of `register` and `token`.  A page
+can have each of its visitors knock there, out of a network of their own, and few
+clients are pages."""
+
+RATE_OF_CLIENT: Final = (120, 1.0)
+"""Requests of one client for tokens, counted apart in each address block: anybody can
+use the name of a client without a secret, and whoever registers the same as
+another within `TWIN` has a secret of the same client.  One that is named by the
+URL of its document is not counted: it is everybody's."""
 
 RATE_OF_GRANT: Final = (60, 10.0)
 """Refreshes of one grant.  Clients race themselves, a dozen windows at once;
@@ -238,14 +259,14 @@ RATES_OF_ALL: Final = {
     "register": (1000, 0.5),
     "authorize": (500, 1 / 15),
     "consent": (1000, 1 / 30),
-    "token": (4000, 0.005),
+    "token": (4000, 1 / 150),
 }
-"""Of everybody together: all that is left of the limits where addresses are not
-known.  `register`: so that a flood needs an hour to drive out (`CLIENTS`) what
-somebody registered and has not used yet.  `authorize`: so that fewer sign-ins
-begin within `SIGN_IN` than there is room for (`PENDING_SIGN_INS`), and no flood
-drives out anybody's.  `token`: 200 a second, what SQLite commits on a small
-disk."""
+"""Of everybody together but hosted assistants: all that is left of the limits where
+addresses are not known.  `register`: so that a flood, of hosted assistants
+included, needs an hour to drive out (`CLIENTS`) what somebody registered and has
+not used yet.  `authorize`: so that fewer sign-ins begin within `SIGN_IN`, theirs
+included, than there is room for (`PENDING_SIGN_INS`), and no flood drives out
+anybody's.  `token`: with theirs 200 a second, what SQLite commits on a small disk."""
 
 METERED: Final = 20_000
 """Senders of each kind that are remembered, some 200 bytes each.  Past it the

@@ -579,6 +579,13 @@ OAUTH_STORE_DOWN: Final = OAuthRefusal(
 ACCESS_DENIED: Final = OAuthRefusal(
     "access-denied", "access_denied", "The person refused. Ask again only when they want it."
 )
+NO_VISIT: Final = OAuthRefusal(
+    "no-visit",
+    "invalid_request",
+    "This address is for a browser to go to, in a tab or window of its own. Inside of another page,"
+    " or ahead of time, it shows nothing.",
+    status=403,
+)
 SIGN_IN_UNKNOWN: Final = OAuthRefusal(
     "sign-in-unknown",
     "invalid_request",

@@ -26,6 +26,10 @@ class Rate:
         """From a pair in `fjmcp.limits`."""
         return cls(*numbers)
 
+    def times(self, many: int) -> Rate:
+        """What so many have together."""
+        return Rate(self.at_once * many, self.every / many)
+
 
 def step(free_at: float, rate: Rate, now: float) -> tuple[float, float]:
     """

@@ -805,6 +805,7 @@ class Publishers:
     held: list[tuple[str, Deferred[IResponse]]] | None = field(default=None, init=False)
     agent: IAgent = field(init=False)
     not_public: bool = field(default=False, init=False)
+    busy: bool = field(default=False, init=False)
     overrun: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -60,6 +60,13 @@ class StepTests(SynchronousTestCase):
         self.assertLessEqual(step(free_at, rate, 2e9 - back)[1], rate.every * 1.001)
 
 
+class RateTests(SynchronousTestCase):
+    def test_times(self) -> None:
+        """Four together come in four times as often, and begin with four times as many."""
+        self.assertEqual(RATE.times(4), Rate(20, 2.5))
+        self.assertEqual(RATE.times(1), RATE)
+
+
 class TallyTests(SynchronousTestCase):
     def test_bounded(self) -> None:
         """However many come, so many are remembered, and the last ones are."""

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from fjmcp import limits
 from fjmcp.broker.flights import Flights
-from fjmcp.fetch.documents import Fetched, Unfetched
+from fjmcp.fetch.documents import BUSY, Fetched, Unfetched
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth import known
 from fjmcp.oauth.clients import Client, Source
@@ -114,11 +114,10 @@ class Documents:
     async def _have(self, client_id: str, host: str) -> Document | OAuthRefusal:
         """The document as its host has it now, or what a person is told instead."""
         answer = await self._ask(client_id, host)
-        if answer is None:
-            self._missed(client_id, "busy", None)
-            return DOCUMENTS_BUSY
         if isinstance(answer, Unfetched):
             self._missed(client_id, answer.reason, answer.status)
+            if answer == BUSY:
+                return DOCUMENTS_BUSY
             return AUTHORIZE_DOCUMENT_UNFETCHED.saying(
                 f"The application is described by a document at {host}, which cannot be fetched:"
                 f" {answer.words}. Go back to the application and connect again in a few minutes;"
@@ -140,11 +139,11 @@ class Documents:
         self._meter.document("fetched")
         return Document(client_id, metadata, now, fresh_until(answer.caching, now))
 
-    async def _ask(self, client_id: str, host: str) -> Fetched | Unfetched | None:
-        """The answer of its host; None if it was not asked, because too much is asked already."""
+    async def _ask(self, client_id: str, host: str) -> Fetched | Unfetched:
+        """The answer of its host; BUSY if it was not asked, because too much is asked already."""
         rate, at = Rate.of(limits.RATE_OF_DOCUMENT_HOST), self._ticks.seconds()
         if self._fetching >= limits.DOCUMENT_FETCHES or self._hosts.wait(host, rate, at) > 0:
-            return None
+            return BUSY
         self._hosts.count(host, rate, at)
         self._fetching += 1
         try:

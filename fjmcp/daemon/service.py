@@ -36,7 +36,8 @@ from fjmcp.daemon.reloading import Configuration
 from fjmcp.daemon.settings import Gathered, Settings
 from fjmcp.daemon.systemd import Supervisor
 from fjmcp.daemon.version import VERSION, build
-from fjmcp.fetch.guard import Strangers, system_look_up
+from fjmcp.fetch.guard import Strangers
+from fjmcp.fetch.names import system_look_up
 from fjmcp.forge.client import Forge, Troubled, forge_http
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints

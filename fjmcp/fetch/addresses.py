@@ -66,3 +66,11 @@ def is_public(text: str) -> bool:
     if address.scope_id is not None or address not in _UNICAST_V6:
         return False
     return not any(address in network for network in _SPECIAL_V6)
+
+
+def host_of(text: str) -> str:
+    """What is counted as one host: an address, and in IPv6 the /64 that any host has."""
+    address = ip_address(text)
+    if isinstance(address, IPv4Address):
+        return str(address)
+    return str(IPv6Network((address, 64), strict=False))

@@ -55,6 +55,7 @@ class Unfetched:
 _NOWHERE: Final = "that host has no public address"
 NOT_PUBLIC: Final = Unfetched("not-public", _NOWHERE)
 UNKNOWN_HOST: Final = Unfetched("unknown-host", _NOWHERE)
+BUSY: Final = Unfetched("busy", "that host was asked too often just now")
 UNREACHABLE: Final = Unfetched("unreachable", "that host cannot be reached")
 TIME_OUT: Final = Unfetched("timeout", "that host took too long")
 CERTIFICATE: Final = Unfetched("certificate", "that host has no good certificate")
@@ -72,6 +73,7 @@ class Errand(Protocol):
 
     agent: IAgent
     not_public: bool
+    busy: bool
     overrun: bool
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ class Fetcher:
                 return NOT_PUBLIC
             if errand.overrun:
                 return TOO_LARGE
-            return self._why(error)
+            return BUSY if errand.busy and isinstance(error, ConnectError) else self._why(error)
         finally:
             errand.close()
 

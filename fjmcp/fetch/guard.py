@@ -6,17 +6,19 @@ is connected to; else the connection goes to one of those very addresses, while
 TLS and HTTP go on speaking of the name.  So a name cannot lead to this machine,
 to its network or to a cloud's metadata, nor to another address than the one
 that was looked at.
+
+Anybody may have any number of names lead to an address of somebody else's.  So
+it is addresses that are counted here, and each is connected to so often and no
+more, by whatever names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from socket import AF_INET, AF_INET6, SOCK_STREAM, getaddrinfo
 from typing import Any, cast
 
 from attrs import define, field, frozen
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IAddress,
@@ -30,40 +32,15 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
     ITCPTransport,
 )
-from twisted.internet.threads import deferToThreadPool
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 from twisted.web.iweb import IAgent, IPolicyForHTTPS
 from zope.interface import implementer
 
 from fjmcp import limits
-from fjmcp.fetch.addresses import is_public
-
-# --- names ------------------------------------------------------------------------------
-
-LookUp = Callable[[str, int], "Deferred[Sequence[IAddress]]"]
-"""The addresses of a name, with a port; none if there are none.  Does not fail."""
-
-
-def system_look_up(reactor: Any) -> LookUp:
-    """The system's own way to look a name up, in the reactor's threads."""
-
-    def look_up(name: str, port: int) -> Deferred[Sequence[IAddress]]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), _addresses, name, port)
-
-    return look_up
-
-
-def _addresses(name: str, port: int) -> Sequence[IAddress]:
-    try:
-        found = getaddrinfo(name, port, type=SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return ()
-    kinds = {AF_INET: IPv4Address, AF_INET6: IPv6Address}
-    return [kinds[family]("TCP", *where) for family, _, _, _, where in found if family in kinds]
-
-
-# --- the way out --------------------------------------------------------------------------
+from fjmcp.fetch.addresses import host_of, is_public
+from fjmcp.fetch.names import LookUp
+from fjmcp.tally import Rate, Tally
 
 
 @implementer(IReactorTime, IReactorPluggableNameResolver, IHostnameResolver)
@@ -76,19 +53,20 @@ class Errand:
 
     :ivar agent: for one request; keeps nothing, and follows no redirect.
     :ivar not_public: whether the host had an address that is not public.
+    :ivar busy: whether an address was connected to too often just now.
     :ivar overrun: whether more came than may come.
     """
 
     _reactor: Any
     _look_up: LookUp
-    _turns: DeferredSemaphore
+    _connected: Tally
     _policy: IPolicyForHTTPS
     _is_public: Callable[[str], bool]
     agent: IAgent = field(init=False)
     not_public: bool = field(default=False, init=False)
+    busy: bool = field(default=False, init=False)
     overrun: bool = field(default=False, init=False)
     _closed: bool = field(default=False, init=False)
-    _turn: Deferred[Any] | None = field(default=None, init=False)
     _lines: list[_Lines] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -101,8 +79,6 @@ class Errand:
         Not in good order: a host that never answers the end of TLS would keep it open.
         """
         self._closed = True
-        if self._turn is not None:
-            self._turn.cancel()
         for lines in self._lines:
             for line in list(lines.protocols):
                 line.abortConnection()
@@ -138,16 +114,10 @@ class Errand:
         return resolution
 
     async def _resolve(self, receiver: IResolutionReceiver, name: str, port: int) -> None:
-        # The turn is not given back before the thread is free, however long nobody waits for it.
-        self._turn = self._turns.acquire()
-        await self._turn
-        try:
-            addresses = await self._look_up(name, port)
-        finally:
-            self._turns.release()
+        addresses = await self._look_up(name, port)
         hosts = [getattr(address, "host", "") for address in addresses]
         if all(self._is_public(host) for host in hosts):
-            for address in addresses:
+            for address in addresses[: limits.DOCUMENT_ADDRESSES]:
                 receiver.addressResolved(address)
         else:
             self.not_public = True
@@ -164,11 +134,16 @@ class Errand:
         """
         IReactorTCP's: a connection that is bounded and ends with the errand.
 
-        :raises ConnectError: it is not to a public address.
+        :raises ConnectError: it is not to a public address, or to one that was asked too often.
         """
         # Only what was looked up is asked for here.  Looked at once more, that is no assumption.
         if self._closed or not self._is_public(host):
             raise ConnectError(string="not a public address")
+        where, rate = host_of(host), Rate.of(limits.RATE_OF_DOCUMENT_ADDRESS)
+        if self._connected.wait(where, rate, self.seconds()) > 0:
+            self.busy = True
+            raise ConnectError(string="asked too often")
+        self._connected.count(where, rate, self.seconds())
         lines = _Lines(factory, self.overran)
         self._lines.append(lines)
         connector: IConnector = self._reactor.connectTCP(host, port, lines, timeout, bindAddress)
@@ -203,13 +178,11 @@ class Strangers:
     _look_up: LookUp
     _policy: IPolicyForHTTPS = field(factory=BrowserLikePolicyForHTTPS)
     _is_public: Callable[[str], bool] = is_public
-    _turns: DeferredSemaphore = field(
-        factory=lambda: DeferredSemaphore(limits.DOCUMENT_LOOKUPS), init=False
-    )
+    _connected: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
 
     def errand(self) -> Errand:
         """A way out, for one request."""
-        return Errand(self._reactor, self._look_up, self._turns, self._policy, self._is_public)
+        return Errand(self._reactor, self._look_up, self._connected, self._policy, self._is_public)
 
 
 @implementer(IHostResolution)

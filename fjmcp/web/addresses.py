@@ -134,6 +134,20 @@ def block(address: Address) -> str:
     return str(ip_network((address, bits), strict=False))
 
 
+def nested(address: Address) -> list[tuple[str, int]]:
+    """
+    The networks with which an address counts, the narrowest first, each with how
+    many blocks' share it has.
+
+    Whoever was given a wide one has its blocks by the hundred.
+    """
+    wider = limits.WIDER_V4 if address.version == 4 else limits.WIDER_V6
+    around = [
+        (str(ip_network((address, bits), strict=False)), many) for bits, many in wider.items()
+    ]
+    return [(block(address), 1), *around]
+
+
 _HOSTED: Final = tuple(ip_network(text) for text in limits.HOSTED_NETWORKS)
 
 

@@ -43,6 +43,7 @@ from fjmcp.oauth.marks import may_redirect_unseen
 from fjmcp.oauth.tokens import Kind, TokenText, mint
 from fjmcp.refusals import (
     CONSENT_UNCLEAR,
+    NO_VISIT,
     OAUTH_STORE_DOWN,
     SIGN_IN_FORGED,
     SIGN_IN_UNKNOWN,
@@ -51,10 +52,12 @@ from fjmcp.refusals import (
 from fjmcp.store.transactions import StoreDown
 from fjmcp.tasks import Tasks
 from fjmcp.web import pages
+from fjmcp.web.channel import SiteRequest
 from fjmcp.web.cookies import Cookies
+from fjmcp.web.origins import is_visit
 from fjmcp.web.parameters import with_form, with_query
 from fjmcp.web.rates import Door, Rates
-from fjmcp.web.site import Route, Tongue, route
+from fjmcp.web.site import Answer, Respond, Route, Tongue, route
 
 
 @define(eq=False)
@@ -80,17 +83,17 @@ class Authorize:
                 "/oauth/authorize",
                 "/authorize",
                 speaks=Tongue.PAGE,
-                get=at(Door.AUTHORIZE, with_query(self.authorize)),
+                get=_visited(at(Door.AUTHORIZE, with_query(self.authorize))),
             ),
             route(
                 "/oauth/consent",
                 speaks=Tongue.PAGE,
-                post=at(Door.CONSENT, with_form(self.consent)),
+                post=self._of_our_page(at(Door.CONSENT, with_form(self.consent))),
             ),
             route(
                 "/oauth/callback",
                 speaks=Tongue.PAGE,
-                get=at(Door.CONSENT, with_query(self.callback)),
+                get=_visited(at(Door.CONSENT, with_query(self.callback))),
             ),
         ]
 
@@ -109,9 +112,6 @@ class Authorize:
             self.log.info("authorization refused", reason=asked.reason, client=client_id)
             self._meter.refused(asked.reason)
             return await self._unseen(request, params, client, redirect_uri, asked)
-        often = self._rates.client(Door.AUTHORIZE, request, client)
-        if often is not None:
-            return often
         # One browser, one cookie: a second tab must not invalidate the form in the first.
         browser = self._cookies.browser(request) or mint(Kind.BROWSER)
         begun = await self._signins.begin(asked, browser, insists=wants_page(params))
@@ -154,8 +154,7 @@ class Authorize:
     async def consent(self, request: Request, form: Params) -> bytes | OAuthRefusal:
         """The person's word about it."""
         browser = self._cookies.browser(request)
-        if not self._is_our_page(request) or browser is None:
-            return SIGN_IN_FORGED
+        assert browser is not None
         signin = TokenText(form.get("signin", ""))
         match form.get("decision"):
             case "allow":
@@ -226,12 +225,32 @@ class Authorize:
             remembered=may_be_kept(wanted),
         )
 
+    def _of_our_page(self, respond: Respond) -> Respond:
+        """`respond`, for what comes of a page that we have shown; nothing else is counted."""
+
+        async def sent(request: SiteRequest) -> Answer:
+            if not self._is_our_page(request) or self._cookies.browser(request) is None:
+                return SIGN_IN_FORGED
+            return await respond(request)
+
+        return sent
+
     def _is_our_page(self, request: Request) -> bool:
         # Browsers send Origin with every form; "null" comes with our Referrer-Policy or from a
         # sandboxed frame, and the cookie, which is SameSite=Lax, judges then.
         origins = request.requestHeaders.getRawHeaders(b"origin", [])
         ours = self._endpoints.public_url.encode("ascii")
         return all(origin in (ours, b"null") for origin in origins)
+
+
+def _visited(respond: Respond) -> Respond:
+    """`respond`, for a browser that is on its way here; nothing else is counted, since a page
+    could have each of its visitors send it."""
+
+    async def came(request: SiteRequest) -> Answer:
+        return await respond(request) if is_visit(request.requestHeaders) else NO_VISIT
+
+    return came
 
 
 def _send(request: Request, url: str) -> bytes:

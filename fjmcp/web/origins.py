@@ -13,6 +13,10 @@ Origin, and nothing here touches them.
 
 No page ever reads by a cookie: Access-Control-Allow-Credentials is never sent,
 and an origin is named only to itself.
+
+Browsers also say for what they send a request (Fetch Metadata), and no page can
+have them say something else.  Programs say nothing of it, nor do browsers from
+before 2023; so only what is said counts, never that nothing is.
 """
 
 from __future__ import annotations
@@ -96,3 +100,23 @@ def is_preflight(method: bytes, headers: Headers) -> bool:
     """Whether a browser asks what a page may send (Fetch, "CORS-preflight request")."""
     asks = headers.hasHeader(b"access-control-request-method")
     return method == b"OPTIONS" and asks and named(headers) is not None
+
+
+def of_page(headers: Headers) -> bool:
+    """Whether a browser says that it sent a request, for a page of whatever origin."""
+    return named(headers) is not None or headers.hasHeader(b"sec-fetch-site")
+
+
+def is_visit(headers: Headers) -> bool:
+    """
+    Whether a person's browser may be on its way here, to show what it is answered.
+
+    It is not where it says that it wants a picture, a frame or data for a page, or
+    a page that nobody has gone to yet.  `Sec-Fetch-Mode` is left aside: the `fetch`
+    of Node.js sends it, and clients follow an authorization URL with that.
+    """
+    wants = headers.getRawHeaders(b"sec-fetch-dest", [])
+    ahead = headers.getRawHeaders(b"sec-purpose", [])
+    return all(want == b"document" for want in wants) and not any(
+        purpose.startswith(b"prefetch") for purpose in ahead
+    )

@@ -1,11 +1,16 @@
 """
 How often one may knock at the doors that stand open to everybody.
 
-A request is counted under several names (its address block, its client, its
-grant, everybody) and refused if one of them has used up its share.  A refused
-request counts under none of them, so that a flood out of one network takes
-nothing from the others.  Refusing comes before anything is read or written:
-no code, refresh token or sign-in is used up by a 429.
+A request is counted under several names (its address block and the networks
+around it, its client, its grant, everybody) and refused if one of them has used
+up its share.  A refused request counts under none of them, so that a flood out
+of one network takes nothing from the others.  Refusing comes before anything is
+read or written: no code, refresh token or sign-in is used up by a 429.
+
+What a web page could have its visitors send does not empty what everybody has:
+at authorize, consent and callback it is told from what a person sends, and
+refused before it counts (`fjmcp.web.authorize`); at register and token, where
+some clients are pages, all pages have one narrow share.
 """
 
 from __future__ import annotations
@@ -22,7 +27,6 @@ from twisted.web.http import Request
 
 from fjmcp import limits
 from fjmcp.oauth.clients import Client, Source
-from fjmcp.oauth.metadata import NONE
 from fjmcp.refusals import (
     TOO_MANY,
     TOO_MANY_OF_ADDRESS,
@@ -31,8 +35,9 @@ from fjmcp.refusals import (
     OAuthRefusal,
 )
 from fjmcp.tally import Rate, Tally
-from fjmcp.web.addresses import Addresses, block, hosted_by
+from fjmcp.web.addresses import Addresses, block, hosted_by, nested
 from fjmcp.web.channel import SiteRequest
+from fjmcp.web.origins import of_page
 
 T = TypeVar("T")
 
@@ -56,6 +61,9 @@ class _Share:
     refusal: OAuthRefusal
 
 
+_OF_PROGRAMS: Final = (Door.REGISTER, Door.TOKEN)
+"""Doors at which clients knock; at the others it is people's browsers, which pages send there."""
+
 _TELL: Final = Rate(1, 60.0)
 """A minute between two lines of the log about the same name."""
 
@@ -70,7 +78,7 @@ class Rates:
     _blocks: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
     _clients: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
     _grants: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
-    _doors: Tally = field(factory=lambda: Tally(len(Door)), init=False)
+    _doors: Tally = field(factory=lambda: Tally(2 * len(Door)), init=False)
     _told: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
 
     def at(
@@ -84,19 +92,18 @@ class Rates:
 
         return counted
 
-    def client(self, door: Door, request: Request, client: Client) -> OAuthRefusal | None:
-        """Count a request of a client, which has authenticated if it can."""
-        if door is Door.TOKEN and client.source is Source.DOCUMENT:
+    def client(self, request: Request, client: Client) -> OAuthRefusal | None:
+        """Count a request of a client for tokens, which has authenticated if it can."""
+        if client.source is Source.DOCUMENT:
             # It is the same for everybody, and everybody knows its name: one share of it for all
             # of claude.ai would be too little, and anybody could use it up.
             return None
-        name = client.client_id
-        if door is Door.TOKEN and client.metadata.token_endpoint_auth_method == NONE:
-            # Everybody can name a public client: let nobody use up what is another's.
-            address = self._addresses.of(request)
-            name += "" if address is None else f" {block(address)}"
-        rate = Rate.of(limits.RATES_OF_CLIENT[door.value])
-        return self._refusal(door, [_Share(self._clients, name, rate, TOO_MANY_OF_CLIENT)])
+        # Everybody can name a public client, and whoever registers the same within a minute gets
+        # a good secret for it: let nobody use up what it has elsewhere.
+        address = self._addresses.of(request)
+        name = client.client_id + ("" if address is None else f" {block(address)}")
+        rate = Rate.of(limits.RATE_OF_CLIENT)
+        return self._refusal(Door.TOKEN, [_Share(self._clients, name, rate, TOO_MANY_OF_CLIENT)])
 
     def grant(self, grant_id: str) -> OAuthRefusal | None:
         """Count a refresh of a grant, by somebody who has a token of it."""
@@ -104,15 +111,26 @@ class Rates:
         return self._refusal(Door.TOKEN, [share])
 
     def _of_network(self, door: Door, request: Request) -> list[_Share]:
-        everybody = Rate.of(limits.RATES_OF_ALL[door.value])
-        shares = [_Share(self._doors, door.value, everybody, TOO_MANY)]
         address = self._addresses.of(request)
-        if address is not None:
-            hosted = hosted_by(address) is not None
-            rates = limits.RATES_OF_HOSTED if hosted else limits.RATES_OF_ADDRESS
-            rate, name = Rate.of(rates[door.value]), f"{door.value} {block(address)}"
-            shares.insert(0, _Share(self._blocks, name, rate, TOO_MANY_OF_ADDRESS))
-        return shares
+        hosted = None if address is None else hosted_by(address)
+        if hosted is not None:
+            # Nothing of what everybody has: a flood from elsewhere leaves them theirs.
+            rate = Rate.of(limits.RATES_OF_HOSTED[door.value])
+            return [self._of_block(f"{door.value} {hosted}", rate)]
+        one = Rate.of(limits.RATES_OF_ADDRESS[door.value])
+        everybody = Rate.of(limits.RATES_OF_ALL[door.value])
+        common = [_Share(self._doors, door.value, everybody, TOO_MANY)]
+        name = door.value
+        if door in _OF_PROGRAMS and of_page(request.requestHeaders):
+            # Counted apart in each network, too: who visits a page is not to blame for it.
+            name += " pages"
+            common.append(_Share(self._doors, name, one.times(limits.PAGES), TOO_MANY))
+        networks = [] if address is None else nested(address)
+        blocks = [self._of_block(f"{name} {where}", one.times(many)) for where, many in networks]
+        return blocks + common
+
+    def _of_block(self, name: str, rate: Rate) -> _Share:
+        return _Share(self._blocks, name, rate, TOO_MANY_OF_ADDRESS)
 
     def _refusal(self, door: Door, shares: list[_Share]) -> OAuthRefusal | None:
         now = self._clock.seconds()

@@ -77,7 +77,7 @@ class Token:
         if refusal is not None:
             return refusal
         # All limits come before the issuer, so that a 429 uses up no code and no token.
-        often = self._rates.client(Door.TOKEN, request, client)
+        often = self._rates.client(request, client)
         if often is not None:
             return often
         match form.get("grant_type"):

@@ -364,6 +364,19 @@ class ManyTests(Case):
         self.assert_refused(DOCUMENTS_BUSY, url="https://client.example/x")
         self.assertEqual(self.meter.outcomes.count("busy"), 2)
 
+    def test_one_address(self) -> None:
+        """Where too many names lead to one address just now, what was last good serves, as where
+        one name is asked for too often."""
+        self.hosts.publish(document())
+        good = self.met()
+        self.away()
+        self.hosts.busy = True
+        self.advance(limits.DOCUMENT_FRESH_LEAST)
+        self.assertEqual(self.met(), good)
+        self.advance(limits.DOCUMENT_GRACE)
+        self.assert_refused(DOCUMENTS_BUSY)
+        self.assertEqual(self.meter.outcomes, ["fetched", "busy", "busy"])
+
     def test_room(self) -> None:
         """Documents that somebody makes up drive out others of their kind, and none in use."""
 

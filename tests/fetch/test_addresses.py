@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.fetch.addresses import is_public
+from fjmcp.fetch.addresses import host_of, is_public
 
 PUBLIC = (
     "1.1.1.1",
@@ -134,3 +134,13 @@ class PublicTests(SynchronousTestCase):
         special = ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
         expected = not any(address in ip_network(text) for text in special)
         self.assertEqual(is_public(str(address)), expected)
+
+    def test_host(self) -> None:
+        """One host is an address of IPv4, and a /64 of IPv6, however its addresses are spelt."""
+        for one, other, same in (
+            ("8.8.8.8", "8.8.8.9", False),
+            ("2606:4700:1:2::1", "2606:4700:1:2:ffff::1", True),
+            ("2606:4700:1:2::1", "2606:4700:1:3::1", False),
+            ("2606:4700::", "2606:4700:0:0:0::1", True),
+        ):
+            self.assertEqual(host_of(one) == host_of(other), same, (one, other))

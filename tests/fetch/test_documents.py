@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionLost, DNSLookupError
 from twisted.internet.task import Clock
@@ -15,6 +16,7 @@ from twisted.web.iweb import IResponse
 
 from fjmcp import limits
 from fjmcp.fetch.documents import (
+    BUSY,
     CONTENT_TYPE,
     CUT_SHORT,
     ENCODED,
@@ -185,6 +187,14 @@ class NoAnswerTests(Case):
         self.hosts.not_public, self.hosts.overrun = False, True
         self.hosts.answer = fail(ResponseNeverReceived([Failure(ConnectionLost())]))
         self.assertEqual(self.fetched(), TOO_LARGE)
+        self.hosts.overrun, self.hosts.busy = False, True
+        self.hosts.answer = None
+        self.assertEqual(self.fetched(), BUSY)
+        # Another address of the name was connected to.
+        self.says(status=404)
+        self.assertEqual(self.fetched(), evolve(STATUS, status=404))
+        self.hosts.answer = fail(ResponseNeverReceived([Failure(ConnectionLost())]))
+        self.assertEqual(self.fetched(), CUT_SHORT)
 
     def test_time_out(self) -> None:
         """A host that says nothing is not waited for any longer, and the request is gone."""

@@ -156,63 +156,109 @@ class AddressTests(Case):
         self.failureResultOf(asked, DNSLookupError)
 
 
-class TurnTests(Case):
-    """Look-ups take turns."""
+class SlowTests(Case):
+    """Look-ups that are not answered yet."""
 
     def setUp(self) -> None:
         super().setUp()
         self.names.held = []
-        self.errands = [self.strangers.errand() for _ in range(limits.DOCUMENT_LOOKUPS + 2)]
-        self.waiting = [
-            self.connect(errand, f"{n}.example") for n, errand in enumerate(self.errands)
-        ]
 
     def tearDown(self) -> None:
         """Let nothing wait for ever."""
-        for waiting in self.waiting:
-            waiting.addErrback(lambda failure: None)
         for held in self.names.held or ():
             if not held.called:
                 held.callback([])
 
-    def answer(self, number: int) -> None:
-        """A look-up that waits has its answer."""
+    def test_nobody_waits(self) -> None:
+        """None waits for another: name servers that say nothing cost nobody else a turn."""
+        for number in range(limits.DOCUMENT_FETCHES):
+            self.connect(self.strangers.errand(), f"{number}.example").addErrback(lambda _: None)
+        self.assertEqual(len(self.names.asked), limits.DOCUMENT_FETCHES)
         assert self.names.held is not None
-        self.names.held[number].callback([address(GOOD, 443)])
-
-    def test_bounded(self) -> None:
-        """So many names are looked up at a time; the next one's turn comes with an answer."""
-        self.assertEqual(len(self.names.asked), limits.DOCUMENT_LOOKUPS)
-        self.answer(0)
-        self.assertEqual(self.names.asked[limits.DOCUMENT_LOOKUPS :], ["4.example"])
+        self.names.held[-1].callback([address(GOOD, 443)])
         self.assertEqual(self.connected_to(), [(GOOD, 443)])
 
-    def test_nobody_waits(self) -> None:
-        """A look-up for which nobody waits any more has its turn until its thread is free, and
-        then leads nowhere."""
-        self.waiting[0].cancel()
-        self.failureResultOf(self.waiting[0])
-        self.errands[0].close()
-        self.assertEqual(len(self.names.asked), limits.DOCUMENT_LOOKUPS)
-        self.answer(0)
-        self.assertEqual(len(self.names.asked), limits.DOCUMENT_LOOKUPS + 1)
+    def test_closed_before(self) -> None:
+        """A look-up for which nobody waits any more leads nowhere."""
+        errand = self.strangers.errand()
+        waiting = self.connect(errand)
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        errand.close()
+        assert self.names.held is not None
+        self.names.held[0].callback([address(GOOD, 443)])
         self.assertEqual(self.connected_to(), [])
 
-    def test_leaves_the_queue(self) -> None:
-        """Who closes before its turn is not looked up at all."""
-        self.waiting[4].cancel()
-        self.failureResultOf(self.waiting[4])
-        self.errands[4].close()
-        self.answer(0)
-        self.assertEqual(self.names.asked[limits.DOCUMENT_LOOKUPS :], ["5.example"])
-
     def test_look_up_fails(self) -> None:
-        """A look-up that fails, which none should, gives its turn back."""
+        """A look-up that fails, which none should, is a bug that is told of."""
+        waiting = self.connect(self.strangers.errand())
         assert self.names.held is not None
         self.names.held[0].errback(ZeroDivisionError())
-        self.assertEqual(len(self.names.asked), limits.DOCUMENT_LOOKUPS + 1)
+        waiting.cancel()
+        self.failureResultOf(waiting)
         gc.collect()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class OftenTests(Case):
+    """How often one address is connected to."""
+
+    def connect_by(self, name: str, *hosts: str) -> Errand:
+        """An errand to a name with these addresses."""
+        self.names.known = {name: hosts}
+        errand = self.strangers.errand()
+        self.connect(errand, name).addErrback(lambda failure: failure.trap(ConnectError))
+        return errand
+
+    def test_one_address(self) -> None:
+        """One address is connected to so often and no more, by whatever names, and others go
+        on."""
+        at_once, every = limits.RATE_OF_DOCUMENT_ADDRESS
+        for number in range(at_once):
+            self.assertFalse(self.connect_by(f"{number}.example", GOOD).busy)
+        self.assertTrue(self.connect_by("more.example", GOOD).busy)
+        self.assertEqual(self.connected_to(), [(GOOD, 443)] * at_once)
+        self.assertFalse(self.connect_by("other.example", "8.8.8.8").busy)
+        self.reactor.advance(every)
+        self.assertFalse(self.connect_by("more.example", GOOD).busy)
+        self.assertTrue(self.connect_by("more.example", GOOD).busy)
+
+    def test_one_host(self) -> None:
+        """In IPv6 a host has a whole /64; in IPv4 neighbours are others."""
+        at_once, _ = limits.RATE_OF_DOCUMENT_ADDRESS
+        for number in range(at_once):
+            self.connect_by("a.example", f"2606:4700:1:2::{number:x}")
+            self.connect_by("b.example", "8.8.8.8")
+        self.assertTrue(self.connect_by("a.example", "2606:4700:1:2:ffff::1").busy)
+        self.assertFalse(self.connect_by("a.example", "2606:4700:1:3::1").busy)
+        self.assertTrue(self.connect_by("b.example", "8.8.8.8").busy)
+        self.assertFalse(self.connect_by("b.example", "8.8.8.9").busy)
+
+    def test_another_address(self) -> None:
+        """A name goes on with its other addresses, each of which counts when it is tried."""
+        at_once, _ = limits.RATE_OF_DOCUMENT_ADDRESS
+        for _ in range(at_once):
+            self.connect_by("a.example", GOOD, "8.8.8.8")
+        self.connect_by("a.example", GOOD, "8.8.8.8")
+        self.assertEqual(self.connected_to(), [(GOOD, 443)] * at_once)
+        self.reactor.advance(0.3)
+        # Those whose first address was slow have tried the second one, as often as it may be.
+        self.assertEqual(self.connected_to()[at_once:], [("8.8.8.8", 443)] * at_once)
+
+    def test_few_of_many(self) -> None:
+        """A name has us try few addresses, however many it has; but all of them are judged."""
+        many = [f"8.8.{number}.8" for number in range(200)]
+        self.connect_by(NAME, *many)
+        self.reactor.pump([0.3] * 50)
+        self.assertEqual(len(self.connected_to()), limits.DOCUMENT_ADDRESSES)
+        self.assertTrue(self.refused(*many, "10.0.0.1"))
+
+    def refused(self, *hosts: str) -> bool:
+        """Whether a name with these addresses leads nowhere for what they are."""
+        self.names.known = {NAME: hosts}
+        errand = self.strangers.errand()
+        self.failureResultOf(self.connect(errand), DNSLookupError)
+        return errand.not_public
 
 
 class Heard(Protocol):

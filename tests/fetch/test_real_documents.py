@@ -46,13 +46,13 @@ from fjmcp.fetch.documents import (
     REDIRECT,
     TIME_OUT,
     TOO_LARGE,
-    UNKNOWN_HOST,
     UNREACHABLE,
     Fetched,
     Fetcher,
     Unfetched,
 )
-from fjmcp.fetch.guard import LookUp, Strangers, system_look_up
+from fjmcp.fetch.guard import Strangers
+from fjmcp.fetch.names import LookUp
 
 NAME = "client.example"
 URL = f"https://{NAME}/oauth/metadata.json?v=1"
@@ -487,15 +487,3 @@ class TrustTests(RealCase):
         strangers = Strangers(self.elsewhere, self.look_up)
         self.assertEqual(await Fetcher(strangers.errand, self.clock).fetch(URL), NOT_PUBLIC)
         self.assertEqual(self.elsewhere.connected, 0)
-
-    async def test_system_look_up(self) -> None:
-        """The system's names lead to this machine, and are refused; no name leads nowhere."""
-        look_up = system_look_up(self.reactor)
-        hosts = {getattr(each, "host", "") for each in await look_up("localhost", 443)}
-        self.assertTrue(hosts)
-        self.assertLessEqual(hosts, {"127.0.0.1", "::1"})
-        self.assertEqual(list(await look_up("x" * 64 + ".example", 443)), [])
-        fetcher = Fetcher(Strangers(self.reactor, look_up).errand, self.clock)
-        self.assertEqual(await fetcher.fetch("https://localhost/x"), NOT_PUBLIC)
-        for name in ("x" * 64 + ".example", "xn--0.example"):
-            self.assertEqual(await fetcher.fetch(f"https://{name}/x"), UNKNOWN_HOST)

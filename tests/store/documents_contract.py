@@ -64,7 +64,7 @@ class DocumentsContract(_Contract):
 
     @promise
     async def test_used_stay(self) -> None:
-        """A document with which somebody connected, or is about to, stays for ever."""
+        """A document with which somebody connected, or is about to, makes no room."""
         store = self.open_store()
         used, asked, waits, unused = (document(name) for name in ("a", "b", "c", "d"))
 
@@ -106,3 +106,34 @@ class DocumentsContract(_Contract):
         self.assertEqual(await left(store), ["a", "b", "d"])
         await store.write(expiry.sweep, late + limits.SIGN_IN)
         self.assertEqual(await left(store), ["a"])
+
+    @promise
+    async def test_used_long_ago(self) -> None:
+        """A year after somebody last connected with it a document goes, but for one with a grant
+        that lives, a code or a sign-in; a later use begins the year anew."""
+        store = self.open_store()
+        names = ("a", "b", "c", "d", "e")
+        over, lives, waits, asked, again = (document(name) for name in names)
+        late = AT + limits.CLIENT_IDLE
+
+        def fill(cursor: Cursor) -> None:
+            for each in (over, lives, waits, asked, again):
+                documents.keep(cursor, each)
+                documents.use(cursor, each.client_id, AT)
+            grants.add(cursor, "ended", 7, over.client_id, "", AT)
+            grants.end(cursor, "ended", "revoked", AT)
+            grants.add(cursor, "live", 7, lives.client_id, "", late - 1)
+            request = evolve(REQUEST, client_id=waits.client_id)
+            grants.add_code(cursor, secret(), 7, request, late - 1)
+            request = evolve(REQUEST, client_id=asked.client_id)
+            signins.begin(cursor, secret(), secret(), request, late - 1)
+            documents.use(cursor, again.client_id, AT + 1)
+
+        await store.write(fill)
+        await store.write(expiry.sweep, late - 1)
+        self.assertEqual(await left(store), list(names))
+        await store.write(expiry.sweep, late)
+        self.assertEqual(await left(store), ["b", "c", "d", "e"])
+        await store.write(grants.end, "live", "revoked", late)
+        await store.write(expiry.sweep, late + limits.SIGN_IN)
+        self.assertEqual(await left(store), [])

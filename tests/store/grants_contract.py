@@ -398,11 +398,11 @@ class SignInsContract(_Contract):
             cursor.execute(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
                 " INSERT INTO signins (signin, browser, client_id, request, created_at,"
-                " expires_at) SELECT CAST('s' || i AS BLOB), ?, 'c', '{}', ? + i, ? FROM n",
+                " expires_at) SELECT CAST('s' || i AS BLOB), ?, 'c', '{}', ? + i, ? + i FROM n",
                 limits.PENDING_SIGN_INS + 5,
                 b"b",
                 AT,
-                AT + 1e6,
+                AT + limits.SIGN_IN,
             )
 
         await store.write(fill)

@@ -8,12 +8,18 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import Digest
-from fjmcp.store.queries import consents, grants, signins
+from fjmcp.store.queries import clients, consents, documents, grants, signins
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.testing import memory_store, now
 from tests.store.consents_contract import ConsentsContract
-from tests.store.grants_contract import GrantsContract, IssuerContract, SignInsContract
+from tests.store.grants_contract import (
+    REQUEST,
+    GrantsContract,
+    IssuerContract,
+    SignInsContract,
+)
 from tests.store.tokens_contract import PersonalTokensContract
 
 
@@ -97,3 +103,30 @@ class PlanTests(InMemory):
         plans = now(memory_store().read(ask))
         self.assertGreater(len(plans), 10)
         self.assertEqual([plan for plan in plans if plan.startswith("SCAN")], [])
+
+    def test_strangers(self) -> None:
+        """What anybody can ask for at will costs the same however many rows they have made: none
+        is read but by an index, and none is sorted."""
+        token, metadata = Digest(b"t"), ClientMetadata(("https://client.example/callback",))
+
+        def ask(cursor: Cursor) -> list[str]:
+            watch = Watch(cursor)
+            clients.find(watch, "c")
+            clients.twin(watch, metadata, 0.0)
+            clients.register(watch, "c", token, token, 0.0)
+            documents.find(watch, "c")
+            signins.begin(watch, token, token, REQUEST, 0.0)
+            return watch.plans
+
+        plans = now(memory_store().read(ask))
+        self.assertGreater(len(plans), 5)
+        costly = (
+            "SCAN clients",
+            "SCAN registrations",
+            "SCAN signins:",
+            "SCAN codes",
+            "SCAN grants",
+        )
+        self.assertEqual(
+            [plan for plan in plans if plan.startswith(costly) or "TEMP B-TREE" in plan], []
+        )

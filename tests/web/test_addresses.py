@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.testing import Visitor
-from fjmcp.web.addresses import Addresses, Header, Proxies, block, hosted_by, parse
+from fjmcp.web.addresses import Addresses, Header, Proxies, block, hosted_by, nested, parse
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.site import Answer, Site, Tongue, route
 
@@ -178,6 +178,17 @@ class BlockTests(SynchronousTestCase):
         ):
             blocks = [block(ip_address(address)) for address in (one, other)]
             self.assertEqual(len(set(blocks)) == 1, same, (one, other))
+
+    def test_nested(self) -> None:
+        """An address counts with ever wider networks, each of which may send more."""
+        for address, expected in (
+            ("203.0.113.9", [("203.0.113.0/24", 1), ("203.0.0.0/16", 4)]),
+            (
+                "2001:470:1f0b:1234::1",
+                [("2001:470:1f0b:1200::/56", 1), ("2001:470:1f0b::/48", 2), ("2001:470::/32", 4)],
+            ),
+        ):
+            self.assertEqual(nested(ip_address(address)), expected)
 
     def test_hosted(self) -> None:
         """Anthropic's egress is known, its neighbours are not taken for it."""

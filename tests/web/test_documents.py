@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.testing import MemoryReactorClock
+
 from fjmcp import limits
+from fjmcp.fetch.guard import Strangers
 from fjmcp.oauth.known import DOCUMENTS
 from fjmcp.store.queries import expiry
 from fjmcp.testing import CLIENT_URL, PUBLIC_URL, App, Published, Visit, WholeBroker, now, walk
+from tests.fetch.test_guard import GOOD, Names
 from tests.web.whole import BrokerCase, said
 
 HOST = "client.example"
@@ -295,6 +299,50 @@ class HostTests(DocumentCase):
         self.broker.store.fail_all()
         self.assert_down(self.authorize())
         self.assertEqual(self.hosts.asked, [])
+
+
+class StrangersTests(DocumentCase):
+    """Hosts as the guard finds them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.names = Names()
+        self.net = MemoryReactorClock()
+        self.broker = WholeBroker(errand=Strangers(self.net, self.names.look_up).errand)
+
+    def meet(self, name: str) -> Visit:
+        """A client whose document is at a host of that name."""
+        return self.authorize(self.broker.known_by(DOCUMENT | {"client_id": f"https://{name}/x"}))
+
+    def test_one_address(self) -> None:
+        """However many names of theirs somebody lets lead to the host of another, it is asked
+        few times, and theirs get a page that says when to come again."""
+        at_once, _ = limits.RATE_OF_DOCUMENT_ADDRESS
+        names = [f"{number}.evil.example" for number in range(at_once + 40)]
+        self.names.known = {name: [GOOD] for name in names}
+        for name in names[:at_once]:
+            self.assertFalse(self.meet(name).answered)
+        self.broker.advance(limits.DOCUMENT_FETCH)
+        refused = [self.meet(name) for name in names[at_once:]]
+        # There is no second address to go on to.
+        self.net.advance(0.5)
+        for visit in refused:
+            self.assert_shown(visit, status=503)
+        self.assertEqual(len(self.net.tcpClients), at_once)
+        self.names.known = {"other.example": ["8.8.8.8"]}
+        self.meet("other.example")
+        self.assertEqual(self.net.tcpClients[-1][0], "8.8.8.8")
+
+    def test_silent_name_servers(self) -> None:
+        """Names whose name servers say nothing keep nobody else's from being looked up."""
+        self.names.held = []
+        at_once, _ = limits.RATES_OF_ADDRESS["authorize"]
+        for number in range(at_once):
+            self.meet(f"{number}.evil.example")
+        self.assertEqual(len(self.names.held), at_once)
+        self.names.held, self.names.known = None, {HOST: [GOOD]}
+        self.meet(HOST)
+        self.assertEqual(self.net.tcpClients[-1][0], GOOD)
 
 
 class TokenTests(DocumentCase):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http_headers import Headers
 
 from fjmcp import limits
 from fjmcp.oauth.documents import METADATA_PATHS
@@ -16,6 +17,7 @@ from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.testing import PUBLIC_URL, Visit, Visitor, WholeBroker
 from fjmcp.web.addresses import Proxies
 from fjmcp.web.channel import SiteRequest
+from fjmcp.web.origins import is_visit, of_page
 from fjmcp.web.site import Answer, Site, Tongue, route
 
 INSPECTOR = "http://localhost:6274"
@@ -208,7 +210,8 @@ class AnswerTests(OriginsCase):
     def flooding(self, send: Send) -> Send:
         def sent(**more: str) -> Visit:
             for _ in range(limits.RATES_OF_ADDRESS["register"][0]):
-                send()
+                # A page's own: pages are counted apart from programs.
+                send(**more)
             return send(**more)
 
         return sent
@@ -406,6 +409,46 @@ class ElsewhereTests(OriginsCase):
                     visit = self.broker.visitor().send(method, path, headers=headers)
                     self.assertEqual(visit.status, status, (method, path))
                     self.assert_unreadable(visit, (method, path), vary=False)
+
+
+class SaidTests(SynchronousTestCase):
+    """What browsers say of what they send."""
+
+    def test_visit(self) -> None:
+        """A navigation is a visit, and so is whatever is not said to be something else."""
+        table: tuple[tuple[bool, dict[str, str]], ...] = (
+            (True, {}),
+            (True, {"sec-fetch-dest": "document", "sec-fetch-mode": "navigate"}),
+            (True, {"sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}),
+            (True, {"sec-fetch-mode": "cors"}),
+            (True, {"sec-purpose": ""}),
+            *(
+                (False, {"sec-fetch-dest": dest})
+                for dest in ("image", "empty", "iframe", "frame", "embed", "object", "script")
+            ),
+            (False, {"sec-fetch-dest": ""}),
+            (False, {"sec-fetch-dest": "Document"}),
+            (False, {"sec-fetch-dest": "document, image"}),
+            (False, {"sec-fetch-dest": "document", "sec-purpose": "prefetch"}),
+            (False, {"sec-fetch-dest": "document", "sec-purpose": "prefetch;prerender"}),
+        )
+        for expected, headers in table:
+            said = Headers({name: [value] for name, value in headers.items()})
+            self.assertIs(is_visit(said), expected, headers)
+        twice = Headers({"sec-fetch-dest": ["document", "image"]})
+        self.assertFalse(is_visit(twice))
+
+    def test_page(self) -> None:
+        """A browser names an origin, or says from where a request comes; Node.js does neither."""
+        for expected, headers in (
+            (False, {}),
+            (False, {"sec-fetch-mode": "cors", "user-agent": "node"}),
+            (True, {"origin": "null"}),
+            (True, {"origin": PUBLIC_URL}),
+            (True, {"sec-fetch-site": "cross-site"}),
+        ):
+            said = Headers({name: [value] for name, value in headers.items()})
+            self.assertIs(of_page(said), expected, headers)
 
 
 class BugTests(SynchronousTestCase):

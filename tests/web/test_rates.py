@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 
 from attrs import define
@@ -19,31 +20,73 @@ NEIGHBOUR = "203.0.113.67"
 HONEST = "198.51.100.7"
 HOSTED = "160.79.104.9"
 
+IMAGE = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"}
+"""What a browser says of a picture in a page."""
+DATA = IMAGE | {"sec_fetch_dest": "empty", "origin": "https://ad.example"}
+"""What it says of what a script in a page sends."""
+EMPTY = {Door.REGISTER: 400, Door.TOKEN: 401}
+"""What a door answers to an empty form."""
+
+
+def everywhere(count: int) -> Iterator[str]:
+    """So many addresses, each in a wide network of its own while there are some."""
+    for number in range(count):
+        yield f"{20 + number // 250}.{number % 250}.0.1"
+
 
 class NumberTests(SynchronousTestCase):
     """What the numbers promise together."""
 
+    def most(self, door: Door) -> tuple[int, float]:
+        """How many come in at a door at once, and how many a second, from all the world."""
+        hosted = [limits.RATES_OF_HOSTED[door.value]] * len(limits.HOSTED_NETWORKS)
+        rates = [limits.RATES_OF_ALL[door.value], *hosted]
+        return sum(at_once for at_once, _ in rates), sum(1 / every for _, every in rates)
+
     def test_signins_survive(self) -> None:
         """No flood, out of however many networks, drives out a sign-in that is under way."""
-        at_once, every = limits.RATES_OF_ALL["authorize"]
-        self.assertLess(at_once + limits.SIGN_IN / every, limits.PENDING_SIGN_INS)
+        at_once, a_second = self.most(Door.AUTHORIZE)
+        self.assertLess(at_once + limits.SIGN_IN * a_second, limits.PENDING_SIGN_INS)
 
     def test_registrations_survive(self) -> None:
         """No flood drives out within an hour what somebody registered and has not used."""
-        at_once, every = limits.RATES_OF_ALL["register"]
+        at_once, a_second = self.most(Door.REGISTER)
         room = limits.CLIENTS - limits.CLIENTS // 10
-        self.assertGreater((room - at_once) * every, 3600)
+        self.assertGreater((room - at_once) / a_second, 3600)
+
+    def test_tokens(self) -> None:
+        """All together ask for no more tokens a second than a small disk takes rows."""
+        _, a_second = self.most(Door.TOKEN)
+        self.assertLessEqual(a_second, 200.001)
 
     def test_one_of_many(self) -> None:
-        """One network has a small part of what everybody has, and of what a client has."""
+        """One network has a small part of what everybody has; one allocation, however many
+        networks it is, and all web pages together have no more than half of it."""
+        widest = max(*limits.WIDER_V4.values(), *limits.WIDER_V6.values(), limits.PAGES)
         for door in Door:
             at_once, every = limits.RATES_OF_ADDRESS[door.value]
             for wider in (limits.RATES_OF_ALL, limits.RATES_OF_HOSTED):
                 self.assertGreaterEqual(wider[door.value][0], 4 * at_once, door)
                 self.assertLessEqual(wider[door.value][1], every / 4, door)
-        self.assertLessEqual(
-            limits.RATES_OF_CLIENT["authorize"][1], limits.RATES_OF_ADDRESS["authorize"][1] / 4
-        )
+            everybody = limits.RATES_OF_ALL[door.value]
+            self.assertLessEqual(widest * at_once, everybody[0] / 2, door)
+            self.assertGreaterEqual(every / widest, 2 * everybody[1], door)
+
+    def test_wider(self) -> None:
+        """Each wider network has more than one of those in it, so that those beside it go on."""
+        for first, wider in (
+            (limits.BLOCK_BITS_V4, limits.WIDER_V4),
+            (limits.BLOCK_BITS_V6, limits.WIDER_V6),
+        ):
+            nests = [(first, 1), *wider.items()]
+            self.assertEqual(nests, sorted(nests, key=lambda nest: -nest[0]))
+            self.assertEqual(nests, sorted(nests, key=lambda nest: nest[1]))
+            self.assertEqual(len({many for _, many in nests}), len(nests))
+
+    def test_fetches(self) -> None:
+        """One network, whatever slow hosts it names, does not fill the room for fetches."""
+        at_once, every = limits.RATES_OF_ADDRESS["authorize"]
+        self.assertLess(at_once + limits.DOCUMENT_FETCH / every, limits.DOCUMENT_FETCHES)
 
     def test_every_door(self) -> None:
         """Every door has its numbers."""
@@ -99,6 +142,11 @@ class Doors(SynchronousTestCase):
     def guess(self, app: App, address: str, path: str = "/oauth/token") -> Visit:
         form = {"grant_type": "refresh_token", "refresh_token": "x", "token": "x"}
         return self.at(address).post_form(path, form | {"client_id": app.client_id})
+
+    def press(self, address: str, **headers: str) -> Visit:
+        """Send a consent form, with a cookie that is nobody's."""
+        sent = {"cookie": "__Host-fjmcp_browser=x"} | headers
+        return self.at(address).post_form("/oauth/consent", {"decision": "allow"}, **sent)
 
     def flood(self, knock: Callable[[], Visit], at_once: int) -> Visit:
         """Knock until it is refused, which is after `at_once`."""
@@ -157,7 +205,7 @@ class AddressTests(Doors):
         def knock() -> Visit:
             if next(knocks) % 2:
                 return self.at(FLOODER).get("/oauth/callback?state=x", accept="text/html")
-            return self.at(FLOODER).post_form("/oauth/consent", {"decision": "allow"})
+            return self.press(FLOODER)
 
         self.assertEqual(self.flood(knock, at_once).status, 429)
         self.assertEqual(knock().status, 429)
@@ -176,8 +224,8 @@ class AddressTests(Doors):
         app = self.broker.register()
         browser = self.broker.browser()
         page = app.open(browser)
-        for number in range(limits.RATES_OF_CLIENT["authorize"][0]):
-            self.authorize(app, f"203.{number % 250}.{number // 250}.1")
+        for address in everywhere(300):
+            self.authorize(app, address)
         self.broker.advance(60)
         self.assertIn("code=", walk(browser, page).url)
 
@@ -194,8 +242,7 @@ class WholeTests(Doors):
         at_once, _ = limits.RATES_OF_ALL["authorize"]
         apps = [self.broker.register() for _ in range(2)]
         refused = 0
-        for number in range(at_once + 20):
-            address = f"203.{number % 250}.{number // 250}.1"
+        for number, address in enumerate(everywhere(at_once + 20)):
             refused += self.authorize(apps[number % 2], address).status == 429
         self.assertEqual(refused, 20)
         rows = now(
@@ -216,41 +263,141 @@ class WholeTests(Doors):
         )
 
 
-class ClientTests(Doors):
-    def test_authorize(self) -> None:
-        """One client cannot fill the room for sign-ins, out of however many networks."""
-        greedy, other = self.broker.register(), self.broker.register()
-        at_once, _ = limits.RATES_OF_CLIENT["authorize"]
-        numbers = iter(range(1_000_000))
-        refused = self.flood(
-            lambda: self.authorize(greedy, f"203.0.{next(numbers) % 250}.1"), at_once
-        )
-        self.assertEqual(refused.status, 429)
-        self.assertEqual(self.authorize(other, HONEST).status, 200)
+class WiderTests(Doors):
+    """Networks around a block."""
 
-    def test_public(self) -> None:
-        """Everybody can name a public client: who does so elsewhere uses up nothing of it."""
-        app = self.broker.register()
-        at_once, _ = limits.RATES_OF_CLIENT["token"]
-        self.assert_refused(self.flood(lambda: self.guess(app, FLOODER), at_once))
-        self.assertEqual(self.guess(app, HONEST).json()["error"], "invalid_grant")
+    def test_allocations(self) -> None:
+        """Whoever has a wide network has no more than it may have, in however many blocks, and
+        those beside it and everybody else go on."""
+        for name, times, beside, inside in (
+            ("203.0.0.0/16", 4, "203.1.7.1", "203.0.{}.1"),
+            ("2001:470:1f0b::/48", 2, "2001:470:1f0c::1", "2001:470:1f0b:{:x}00::1"),
+            ("2001:471::/32", 4, "2001:472::1", "2001:471:{:x}::1"),
+        ):
+            self.setUp()
+            at_once, _ = limits.RATES_OF_ADDRESS["authorize"]
+            numbers = iter(range(1_000_000))
+
+            def knock(inside: str = inside, numbers: Iterator[int] = numbers) -> Visit:
+                return self.at(inside.format(next(numbers) % 250)).get("/oauth/authorize")
+
+            with capturedLogs() as events:
+                self.assertEqual(self.flood(knock, times * at_once).status, 429)
+            told = [event for event in events if event["log_format"] == "too many requests"]
+            self.assertEqual([event["of"] for event in told], [f"authorize {name}"])
+            for address in (beside, HONEST):
+                self.assertEqual(self.at(address).get("/oauth/authorize").status, 400, name)
+
+
+class HostedTests(Doors):
+    def test_flood_elsewhere(self) -> None:
+        """Hosted assistants have what is theirs, when everybody else has nothing left."""
+        for address in everywhere(limits.RATES_OF_ALL["register"][0]):
+            self.at(address).post_json("/oauth/register", {})
+        self.assert_refused(self.register(HONEST))
+        self.assertEqual(self.register(HOSTED).status, 201)
+
+    def test_flood_there(self) -> None:
+        """And nothing more: a flood out of their network leaves everybody else what they had."""
+        knocks = (self.at(HOSTED).get("/oauth/authorize") for _ in itertools.count())
+        refused = self.flood(lambda: next(knocks), limits.RATES_OF_HOSTED["authorize"][0])
+        self.assertEqual(refused.status, 429)
+        self.assertEqual(self.at(HONEST).get("/oauth/authorize").status, 400)
+
+
+class PageTests(Doors):
+    """What a web page has its visitors send, each of them out of a network of their own."""
+
+    def test_pictures(self) -> None:
+        """A picture at an address where browsers go is refused, and nobody pays for it."""
+        for address in everywhere(limits.RATES_OF_ALL["authorize"][0]):
+            self.assertEqual(self.at(address).get("/oauth/authorize", **IMAGE).status, 403)
+        self.assertEqual(self.at(HONEST).get("/oauth/authorize").status, 400)
+        callback = "/oauth/callback?state=x"
+        for _ in range(limits.RATES_OF_ADDRESS["consent"][0]):
+            self.assertEqual(self.at(HONEST).get(callback, **IMAGE).status, 403)
+        self.assertEqual(self.at(HONEST).get(callback).status, 400)
+        page = self.at(HONEST).get(callback, **IMAGE)
+        self.assertIn(b"in a tab or window of its own", page.body)
+
+    def test_forms(self) -> None:
+        """A consent form of another page is refused, and nobody pays for it."""
+        for headers in ({"origin": "https://ad.example"}, {"origin": "null", "cookie": ""}):
+            for _ in range(limits.RATES_OF_ADDRESS["consent"][0] + 1):
+                self.assertEqual(self.press(FLOODER, **headers).status, 400, headers)
+            page = self.press(FLOODER, **headers)
+            self.assertIn(b"begun in another browser", page.body)
+
+    def test_data(self) -> None:
+        """All pages together have a small part of what clients have at a door, and take none of
+        what programs in their visitors' own networks have."""
+        for door, path in ((Door.REGISTER, "/oauth/register"), (Door.TOKEN, "/oauth/token")):
+            at_once, _ = limits.RATES_OF_ADDRESS[door.value]
+            for address in everywhere(limits.PAGES * at_once):
+                self.assertEqual(self.at(address).post_form(path, {}, **DATA).status, EMPTY[door])
+            self.assert_refused(self.at(FLOODER).post_form(path, {}, **DATA))
+        self.assertEqual(self.register(HONEST).status, 201)
+        self.assertEqual(self.guess(self.broker.register(), HONEST).status, 400)
+
+    def test_visitors(self) -> None:
+        """A page that one network visits takes nothing of what programs there have."""
+        at_once, _ = limits.RATES_OF_ADDRESS["register"]
+        self.assert_refused(self.flood(lambda: self.register(FLOODER, **DATA), at_once))
+        self.assertEqual(self.register(FLOODER).status, 201)
+
+    def test_people(self) -> None:
+        """People whom pages send to sign in, as every client does, do not count as a page."""
+        said = {"sec_fetch_site": "cross-site", "sec_fetch_dest": "document"}
+        at_once, _ = limits.RATES_OF_ADDRESS["authorize"]
+        for address in everywhere(limits.PAGES * at_once + 1):
+            self.assertEqual(self.at(address).get("/oauth/authorize", **said).status, 400)
+
+
+class ClientTests(Doors):
+    def test_sign_ins(self) -> None:
+        """No client has a share of sign-ins that anybody could use up, least of all one that
+        everybody knows by its URL."""
+        document = known.DOCUMENTS["https://claude.ai/oauth/mcp-oauth-client-metadata"]
+        for app in (self.broker.known_by(document), self.broker.register()):
+            self.broker.advance(60)
+            for number in range(310):
+                self.authorize(app, f"203.{number % 16}.0.1")
+            self.assertEqual(self.authorize(app, HONEST).status, 200)
+
+    def test_elsewhere(self) -> None:
+        """Everybody can name a public client, and whoever registers the same as another has a
+        good secret of the same client: who uses it elsewhere uses up nothing of theirs."""
+        at_once, _ = limits.RATE_OF_CLIENT
+        for method in ("none", "client_secret_post"):
+            asked = {"client_name": "Claude", "token_endpoint_auth_method": method}
+            theirs, app = self.broker.register(**asked), self.broker.register(**asked)
+            self.assertEqual(theirs.client_id, app.client_id)
+            token = app.tokens()["refresh_token"]
+            self.broker.advance(1000)
+            for _ in range(at_once):
+                self.assertEqual(self.refresh_at(FLOODER, theirs).status, 400, method)
+            self.assert_refused(self.refresh_at(NEIGHBOUR, theirs))
+            self.assertEqual(app.refresh(token).status, 200, method)
+
+    def refresh_at(self, address: str, app: App) -> Visit:
+        """A guess at a refresh token, by a client that authenticates in the form."""
+        known_by = ("client_id", "client_secret")
+        form = {name: app.registered[name] for name in known_by if name in app.registered}
+        guess = {"grant_type": "refresh_token", "refresh_token": "x"}
+        return self.at(address).post_form("/oauth/token", form | guess)
 
     def test_document(self) -> None:
         """A client that everybody knows by its URL has no share that anybody could use up, or
         that all of claude.ai had to do with."""
         app = self.broker.known_by(known.DOCUMENTS["https://vscode.dev/oauth/client-metadata.json"])
-        for _ in range(limits.RATES_OF_CLIENT["token"][0] + 1):
+        for _ in range(limits.RATE_OF_CLIENT[0] + 1):
             self.assertEqual(self.guess(app, HOSTED).json()["error"], "invalid_grant")
-        greedy = limits.RATES_OF_CLIENT["authorize"][0]
-        numbers = iter(range(1_000_000))
-        refused = self.flood(lambda: self.authorize(app, f"203.0.{next(numbers) % 250}.1"), greedy)
-        self.assertEqual(refused.status, 429)
 
     def test_unnamed(self) -> None:
         """A wrong secret does not count against the client that it is tried on."""
         app = self.broker.register(token_endpoint_auth_method="client_secret_post")
-        for _ in range(limits.RATES_OF_CLIENT["token"][0] + 1):
-            self.assertEqual(self.guess(app, FLOODER).status, 401)
+        for _ in range(limits.RATE_OF_CLIENT[0] + 1):
+            self.assertEqual(self.guess(app, HONEST).status, 401)
         self.assertEqual(app.redeem(app.code()).status, 200)
 
 
@@ -260,7 +407,7 @@ class NothingIsUsedUpTests(Doors):
     def test_code(self) -> None:
         """A code that was refused is good when it is sent again."""
         app = self.broker.register()
-        self.flood(lambda: self.guess_here(app), limits.RATES_OF_CLIENT["token"][0])
+        self.flood(lambda: self.guess_here(app), limits.RATE_OF_CLIENT[0])
         code = app.code()
         waits = self.assert_refused(app.redeem(code))
         self.broker.advance(waits)
@@ -270,7 +417,7 @@ class NothingIsUsedUpTests(Doors):
         """So is a refresh token, and its grant goes on."""
         app = self.broker.register()
         token = app.tokens()["refresh_token"]
-        self.flood(lambda: self.guess_here(app), limits.RATES_OF_CLIENT["token"][0] - 1)
+        self.flood(lambda: self.guess_here(app), limits.RATE_OF_CLIENT[0] - 1)
         waits = self.assert_refused(app.refresh(token))
         # Past the grace: had it been used up, this were the replay that ends the grant.
         self.broker.advance(limits.REFRESH_GRACE + waits)
@@ -281,11 +428,8 @@ class NothingIsUsedUpTests(Doors):
         app = self.broker.register()
         browser = self.broker.browser()
         page = app.open(browser)
-        self.flood(
-            lambda: self.broker.visitor().post_form("/oauth/consent", {}),
-            limits.RATES_OF_ADDRESS["consent"][0],
-        )
-        self.assertEqual(self.broker.visitor().post_form("/oauth/consent", {}).status, 429)
+        self.flood(lambda: self.press(HONEST), limits.RATES_OF_ADDRESS["consent"][0])
+        self.assertEqual(self.press(HONEST).status, 429)
         self.broker.advance(2 * limits.RATES_OF_ADDRESS["consent"][1])
         self.assertIn("code=", walk(browser, page).url)
 

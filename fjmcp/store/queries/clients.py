@@ -16,11 +16,11 @@ from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import Digest
 from fjmcp.store.transactions import Cursor
 
-_IN_USE: Final = (
+IN_USE: Final = (
     "SELECT client_id FROM grants WHERE ended_at IS NULL UNION SELECT client_id FROM codes"
     " UNION SELECT client_id FROM signins"
 )
-"""Clients that something of theirs is under way of."""
+"""Clients that something of theirs is under way of, registered or not."""
 
 
 def add(cursor: Cursor, client: Client) -> None:
@@ -57,15 +57,21 @@ def find(cursor: Cursor, client_id: str) -> Client | None:
 
 def twin(cursor: Cursor, metadata: ClientMetadata, now: float) -> Client | None:
     """The client that just registered with the same metadata, and that nobody has used."""
+    # The newest alone: it is there because those before it were not to be had any more.  So this
+    # costs the same however many there are, and anybody can register as many as they like.
     row = cursor.one(
-        "SELECT client_id FROM clients WHERE fingerprint = ? AND used_at IS NULL"
-        f" AND client_id NOT IN ({_IN_USE})"
+        "SELECT client_id FROM (SELECT client_id, used_at FROM clients WHERE fingerprint = ?"
+        "  AND created_at <= ? ORDER BY created_at DESC LIMIT 1) AS newest WHERE used_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM grants"
+        "  WHERE grants.client_id = newest.client_id AND ended_at IS NULL)"
+        " AND NOT EXISTS (SELECT 1 FROM codes WHERE codes.client_id = newest.client_id)"
+        " AND NOT EXISTS (SELECT 1 FROM signins WHERE signins.client_id = newest.client_id)"
         " AND (SELECT MAX(created_at) FROM registrations"
-        "  WHERE registrations.client_id = clients.client_id) BETWEEN ? AND ?"
+        "  WHERE registrations.client_id = newest.client_id) BETWEEN ? AND ?"
         " AND (SELECT COUNT(*) FROM registrations"
-        "  WHERE registrations.client_id = clients.client_id) < ?"
-        " ORDER BY created_at DESC LIMIT 1",
+        "  WHERE registrations.client_id = newest.client_id) < ?",
         metadata.fingerprint.value,
+        now,
         now - limits.TWIN,
         now,
         limits.TWINS,
@@ -141,7 +147,7 @@ def make_room(cursor: Cursor, most: int) -> int:
         return 0
     return _drop(
         cursor,
-        f"used_at IS NULL AND client_id NOT IN ({_IN_USE}) ORDER BY created_at, client_id LIMIT ?",
+        f"used_at IS NULL AND client_id NOT IN ({IN_USE}) ORDER BY created_at, client_id LIMIT ?",
         max(1, counted[0] - most + most // 10),
     )
 
@@ -153,7 +159,7 @@ def expire(cursor: Cursor, now: float) -> int:
     """
     return _drop(
         cursor,
-        f"((used_at IS NULL AND created_at <= ?) OR used_at <= ?) AND client_id NOT IN ({_IN_USE})",
+        f"((used_at IS NULL AND created_at <= ?) OR used_at <= ?) AND client_id NOT IN ({IN_USE})",
         now - limits.CLIENT_UNUSED,
         now - limits.CLIENT_IDLE,
     )

@@ -3,23 +3,17 @@ Client ID Metadata Documents, as they were last good.
 
 A document with which nobody ever connected can be fetched again, and makes
 room; one that was used stays, since its client refreshes its tokens while its
-host may be away.
+host may be away.  Long after its last grant was over it goes, too.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from attrs import frozen
 
+from fjmcp import limits
 from fjmcp.oauth.metadata import ClientMetadata
+from fjmcp.store.queries.clients import IN_USE
 from fjmcp.store.transactions import Cursor
-
-# Between the consent page and the token its client must be found, too.
-_UNUSED: Final = (
-    "used_at IS NULL AND client_id NOT IN"
-    " (SELECT client_id FROM codes UNION SELECT client_id FROM signins)"
-)
 
 
 @frozen
@@ -75,7 +69,7 @@ def make_room(cursor: Cursor, most: int) -> int:
         return 0
     gone = cursor.many(
         "DELETE FROM documents WHERE client_id IN"
-        f" (SELECT client_id FROM documents WHERE {_UNUSED}"
+        f" (SELECT client_id FROM documents WHERE used_at IS NULL AND client_id NOT IN ({IN_USE})"
         " ORDER BY fetched_at, client_id LIMIT ?)"
         " RETURNING client_id",
         max(1, counted[0] - most + most // 10),
@@ -83,6 +77,14 @@ def make_room(cursor: Cursor, most: int) -> int:
     return len(gone)
 
 
-def drop_unused(cursor: Cursor, before: float) -> None:
-    """Drop documents that were fetched before then, and never used."""
-    cursor.execute(f"DELETE FROM documents WHERE fetched_at <= ? AND {_UNUSED}", before)
+def expire(cursor: Cursor, now: float) -> None:
+    """
+    Drop documents with which nobody connected within a day, and those whose last
+    grant is long over; one with a live grant stays, however old, as with clients.
+    """
+    cursor.execute(
+        "DELETE FROM documents WHERE ((used_at IS NULL AND fetched_at <= ?) OR used_at <= ?)"
+        f" AND client_id NOT IN ({IN_USE})",
+        now - limits.CLIENT_UNUSED,
+        now - limits.CLIENT_IDLE,
+    )

@@ -10,7 +10,7 @@ from fjmcp.store.transactions import Cursor
 def sweep(cursor: Cursor, now: float) -> None:
     """
     Drop tokens, codes, sign-ins, known browsers and consents that have expired, what
-    ended grants left, and documents that nobody used.
+    ended grants left, and documents that nobody uses.
 
     A grant that has expired is not ended here: what runs for it must end with
     it (`fjmcp.broker.endings`).
@@ -28,4 +28,4 @@ def sweep(cursor: Cursor, now: float) -> None:
         before,
     )
     cursor.execute("DELETE FROM grants WHERE ended_at <= ?", before)
-    documents.drop_unused(cursor, now - limits.CLIENT_UNUSED)
+    documents.expire(cursor, now)

@@ -69,7 +69,7 @@ def begin(
     cursor.execute(
         "DELETE FROM signins"
         " WHERE credential IS NULL AND exchange_until IS NULL AND signin IN ("
-        " SELECT signin FROM signins ORDER BY created_at DESC LIMIT 1000 OFFSET ?)",
+        " SELECT signin FROM signins ORDER BY expires_at DESC LIMIT 1000 OFFSET ?)",
         limits.PENDING_SIGN_INS - 1,
     )
     cursor.execute(
