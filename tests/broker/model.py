@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from math import inf
 from typing import TypeVar
 
 from attrs import define, field
@@ -219,6 +220,12 @@ def read(token: str) -> dict[str, int]:
     return said
 
 
+def counted(token: str) -> tuple[int, int]:
+    """Grant and counter of a refresh token: the greater, the newer."""
+    said = read(token)
+    return said["gnt"], said["cnt"]
+
+
 @define(eq=False)
 class NodePeer:
     """The model as one node sees it: `fjmcp.broker.exchanges.Peer`."""
@@ -311,7 +318,8 @@ class World:
     store: MemoryStore = field(factory=memory_store)
     ring: Ring = field(factory=Ring.generate)
     server: ModelForgejo = field(init=False)
-    _born: int = 0
+    nodes: list[Node] = field(factory=list)
+    """Every process that there was."""
 
     @server.default
     def _server(self) -> ModelForgejo:
@@ -319,8 +327,7 @@ class World:
 
     def node(self, lead: float = limits.REFRESH_LEAD) -> Node:
         """A process starts."""
-        self._born += 1
-        name = f"node-{self._born}"
+        name = f"node-{len(self.nodes) + 1}"
         fuse = Fuse()
         slept: list[int] = []
         writer, reader = self.store.lanes
@@ -331,7 +338,9 @@ class World:
 
         peer = NodePeer(name, self.server)
         credentials = Credentials(store, self.ring, peer, self.clock, name, lead, suspend)
-        return Node(name, credentials, fuse, slept)
+        node = Node(name, credentials, fuse, slept)
+        self.nodes.append(node)
+        return node
 
     def row(self, account_id: int = ADA) -> Account | None:
         """The account's row."""
@@ -384,6 +393,48 @@ class World:
             if row is not None:
                 found.add(self.pair(account_id).refresh.text)
         return found
+
+    # --- who is well ------------------------------------------------------------------
+
+    def standing(self) -> set[tuple[int, int]]:
+        """Grant and counter of every pair in a row."""
+        return {counted(text) for text in self.stored()}
+
+    def is_kept(self, pair: Pair) -> bool:
+        """Whether this pair, or a newer one of its grant, stands in a row."""
+        gnt, cnt = counted(pair.refresh.text)
+        if not self.server.grants[gnt - 1].live:
+            return True
+        return any(kept >= (gnt, cnt) for kept in self.standing() if kept[0] == gnt)
+
+    def is_alive(self, call: Call) -> bool:
+        """Whether the process that made a call still runs."""
+        return not next(node for node in self.nodes if node.name == call.node).fuse.blown
+
+    def refusals(self, person: int) -> list[Call]:
+        """The refreshes that Forgejo refused this person."""
+        return [
+            call
+            for call in self.server.calls
+            if call.kind == "refresh"
+            and isinstance(call.outcome, Refused)
+            and self.server.grants[read(call.secret)["gnt"] - 1].account_id == person
+        ]
+
+    def is_healthy(self, person: int, sent: float = inf) -> bool:
+        """
+        Whether the pair that Forgejo honours is in a row, or on its way to a living node by a
+        call that was sent by then.
+        """
+        grant = self.server.grant(person)
+        if grant is None:
+            return False
+        coming = {
+            counted(call.outcome.pair.refresh.text)
+            for call in self.server.waiting()
+            if isinstance(call.outcome, NewPair) and self.is_alive(call) and call.sent_at <= sent
+        }
+        return (grant.gnt, grant.count) in self.standing() | coming
 
 
 def _begin(cursor: Cursor, signin: Digest, now: float) -> None:
