@@ -236,7 +236,9 @@ class Credentials:
                 await self._store.write(accounts.release, row.account_id, self._owner)
                 return latest
             if not pending and now >= began + limits.REFRESH_SETTLE:
-                return await self._bury(row)
+                buried = await self._bury(row, began)
+                if buried is None or buried.dead or buried.version != row.version:
+                    return buried
             if self._stopping or now >= began + 2 * limits.EXCHANGE_CLAIM:
                 return await self._put_off(row, None)
             if not await self._exchanges.finish_abandoned(pending):
@@ -255,10 +257,8 @@ class Credentials:
             accounts.put_off, row.account_id, row.version, self._owner, until
         )
 
-    async def _bury(self, row: Account) -> Account | None:
-        buried = await self._store.write(
-            accounts.mark_dead, row.account_id, row.version, self._owner, self._clock.seconds()
-        )
+    async def _bury(self, row: Account, began: float | None = None) -> Account | None:
+        buried = await self._store.write(_give_up, row, self._owner, began, self._clock.seconds())
         if buried is not None and buried.dead:
             self.log.warn("credential is dead", account=row.account_id, version=row.version)
             # Not awaited: what it ends may be waiting for us.
@@ -303,3 +303,12 @@ def _standing(
 ) -> tuple[Account | None, list[Exchange]]:
     # One state of the rows: a pair is in either place.
     return accounts.find(cursor, account_id), accounts.exchanges(cursor, began, now)
+
+
+def _give_up(
+    cursor: Cursor, row: Account, owner: str, began: float | None, now: float
+) -> Account | None:
+    # A pair that came since the last look may be this account's.
+    if began is not None and accounts.exchanges(cursor, began, now):
+        return accounts.find(cursor, row.account_id)
+    return accounts.mark_dead(cursor, row.account_id, row.version, owner, now)

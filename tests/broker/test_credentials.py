@@ -779,6 +779,27 @@ class RaceTests(Case):
             self.start_sign_in(account_id=BOB)
         self.assertIs(self.successResultOf(asked), CREDENTIAL_DEAD)
 
+    def test_pair_between_look_and_burial(self) -> None:
+        """A pair that comes between the last look and the burial keeps the account alive."""
+        self.sign_in()
+        self.server.revoke(ADA)
+        self.to_lead()
+        asked = self.ask()
+        self.advance(limits.REFRESH_SETTLE - limits.REFRESH_POLL)
+        self.server.held = self.server.dark = True
+        again = self.start_sign_in()
+        self.world.store.hold()
+        self.world.clock.advance(limits.REFRESH_POLL)  # it looks; the pair is not there yet
+        (call,) = self.server.waiting()
+        self.server.deliver(call)
+        self.world.store.release(3)  # the look, the pair, the burial
+        self.world.store.release()
+        self.assertIs(self.successResultOf(again), SIGN_IN_TROUBLED)
+        self.assertFalse(self.world.account().dead)
+        self.server.held = self.server.dark = False
+        self.advance(2 * limits.REFRESH_POLL)
+        self.assertIsInstance(self.successResultOf(asked), Credential)
+
     def test_late_refresh(self) -> None:
         """A refresh whose reply comes after a newer sign-in does not overwrite it."""
         self.sign_in()
