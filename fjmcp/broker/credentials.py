@@ -18,6 +18,7 @@ stored is a person who has to sign in again.  Therefore:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from math import ceil
 
@@ -36,7 +37,7 @@ from fjmcp.oauth.tokens import Digest
 from fjmcp.refusals import CREDENTIAL_DEAD, CREDENTIAL_TROUBLED, McpRefusal, OAuthRefusal
 from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account, Exchange
-from fjmcp.store.transactions import Cursor, Store
+from fjmcp.store.transactions import Cursor, Store, StoreDown
 from fjmcp.store.vault import Sealing, Unsealable
 from fjmcp.tasks import Tasks
 
@@ -288,14 +289,23 @@ class Credentials:
         """
         return await self._tasks.shield(self._exchanges.run(signin, code, verifier))
 
-    async def recover(self) -> None:
+    async def recover(self, *, alone: bool = False) -> None:
         """
         At a start: finish, or throw away, the pairs that a crash left on their way.
 
-        Waits, some minutes at most, until those that a process was working on
-        are given up; so nothing should wait for it.
+        `alone`: no other process works on this store.  Else this waits, some
+        minutes at most, until what one was working on is given up; so nothing
+        should wait for it.
         """
-        await self._tasks.shield(self._exchanges.recover())
+        await self._tasks.shield(self._recover(alone))
+
+    async def _recover(self, alone: bool) -> None:
+        if alone:
+            # Tried once, before all else that this process writes here: later it might give up
+            # an exchange of ours.  Without it the wait is as long as for another process.
+            with suppress(StoreDown):
+                await self._store.write(accounts.release_all, self._owner)
+        await self._exchanges.recover()
 
 
 def _standing(
