@@ -374,25 +374,26 @@ class World:
 
     def pair(self, account_id: int = ADA) -> Pair:
         """The pair in the account's row."""
-        row = self.account(account_id)
+        return self.pair_of(self.account(account_id))
+
+    def pair_of(self, row: Account) -> Pair:
+        """The pair in this row."""
         assert row.credential is not None
-        return Pair.from_bytes(
-            self.ring.open(row.credential, accounts.bound_credential(account_id))
-        )
+        bound = accounts.bound_credential(row.account_id)
+        return Pair.from_bytes(self.ring.open(row.credential, bound))
+
+    def stored_pairs(self) -> list[Pair]:
+        """Every pair that stands in a row."""
+        found = [
+            Pair.from_bytes(self.ring.open(sealed, accounts.bound_exchange(Digest(signin))))
+            for signin, sealed in self.on_the_way()
+        ]
+        rows = [self.row(account_id) for account_id in LOGINS]
+        return found + [self.pair_of(row) for row in rows if row is not None]
 
     def stored(self) -> set[str]:
         """Every refresh token that stands in a row."""
-        found = {
-            Pair.from_bytes(
-                self.ring.open(sealed, accounts.bound_exchange(Digest(signin)))
-            ).refresh.text
-            for signin, sealed in self.on_the_way()
-        }
-        for account_id in LOGINS:
-            row = self.row(account_id)
-            if row is not None:
-                found.add(self.pair(account_id).refresh.text)
-        return found
+        return {pair.refresh.text for pair in self.stored_pairs()}
 
     # --- who is well ------------------------------------------------------------------
 
@@ -421,20 +422,20 @@ class World:
             and self.server.grants[read(call.secret)["gnt"] - 1].account_id == person
         ]
 
-    def is_healthy(self, person: int, sent: float = inf) -> bool:
-        """
-        Whether the pair that Forgejo honours is in a row, or on its way to a living node by a
-        call that was sent by then.
-        """
-        grant = self.server.grant(person)
-        if grant is None:
-            return False
-        coming = {
+    def coming(self, sent: float = inf) -> set[tuple[int, int]]:
+        """Those on their way to a living node by a call that was sent by then."""
+        return {
             counted(call.outcome.pair.refresh.text)
             for call in self.server.waiting()
             if isinstance(call.outcome, NewPair) and self.is_alive(call) and call.sent_at <= sent
         }
-        return (grant.gnt, grant.count) in self.standing() | coming
+
+    def is_healthy(self, person: int, sent: float = inf) -> bool:
+        """Whether the pair that Forgejo honours is in a row, or on its way to one."""
+        grant = self.server.grant(person)
+        if grant is None:
+            return False
+        return (grant.gnt, grant.count) in self.standing() | self.coming(sent)
 
 
 def _begin(cursor: Cursor, signin: Digest, now: float) -> None:
