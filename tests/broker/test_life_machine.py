@@ -13,7 +13,7 @@ import os
 import sys
 from typing import ClassVar, Final
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     invariant,
@@ -402,10 +402,13 @@ class LifeTests(SynchronousTestCase):
         have ended every account works, or needs one sign-in.
         """
         LifeMachine.steps = 0
+        lives = settings(
+            max_examples=LIVES,
+            stateful_step_count=STEPS,
+            suppress_health_check=[HealthCheck.too_slow],
+        )
         for _ in range(RUNS):
-            run_state_machine_as_test(
-                LifeMachine, settings=settings(max_examples=LIVES, stateful_step_count=STEPS)
-            )
+            run_state_machine_as_test(LifeMachine, settings=lives)
         # A pair that its process could not store for minutes is given up with words.
         self.flushLoggedErrors(StoreDown)
         self.assertGreaterEqual(LifeMachine.steps, 2000 if IN_CI else 400)
