@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-Writes what is made in docs/: files that a page quotes, and the table of limits.
+Writes what is made in docs/: files that a page quotes, the table of limits, the life of a grant.
 
     python scripts/documents.py            write it
     python scripts/documents.py --check    say what is not as it should be
@@ -18,6 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import grant_life  # noqa: E402
 
 from fjmcp import limits  # noqa: E402
 
@@ -94,7 +96,43 @@ def words(value: object) -> str:
             return f"{value}"
 
 
-PAGES = {"deployment.md": quoted, "operations.md": with_limits}
+LIFETIMES = (
+    "SIGN_IN",
+    "CODE",
+    "ACCESS_TOKEN",
+    "REFRESH_GRACE",
+    "GRANT_IDLE",
+    "GRANT_LIFE",
+    "GRANTS_PER_ACCOUNT",
+    "ENDED_GRANT",
+)
+
+
+def lifetimes() -> str:
+    """The limits of a grant's life."""
+    found = {row.split("`")[1]: row for row in limits_table().splitlines() if row.startswith("| `")}
+    return "\n".join(
+        ["| limit | is | why |", "|---|---|---|", *[found[name] for name in LIFETIMES]]
+    )
+
+
+def with_grants(page: str) -> str:
+    """A page with each part in it that two comments enclose, named by the first."""
+    parts = {
+        "diagram": grant_life.diagram,
+        "steps": grant_life.steps,
+        "lifetimes": lifetimes,
+        "errors": grant_life.errors,
+    }
+
+    def make(match: re.Match[str]) -> str:
+        return f"{match[1]}\n\n{parts[match[2]]()}\n\n<!-- end of {match[2]} -->"
+
+    pattern = r"(<!-- (\w+): made from .*? -->)\n.*?<!-- end of \2 -->"
+    return re.sub(pattern, make, page, flags=re.DOTALL)
+
+
+PAGES = {"deployment.md": quoted, "operations.md": with_limits, "protocol.md": with_grants}
 
 
 def main() -> int:

@@ -33,6 +33,7 @@ its own.  Hence:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from math import ceil
 
@@ -59,7 +60,7 @@ from fjmcp.refusals import (
 )
 from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account, Exchange
-from fjmcp.store.transactions import Cursor, Store
+from fjmcp.store.transactions import Cursor, Store, StoreDown
 from fjmcp.store.vault import Sealing, Unsealable
 from fjmcp.tasks import Tasks
 
@@ -242,7 +243,8 @@ class Credentials:
                     count=sealed.forge_count,
                     used=used,
                 )
-                return await self._look(kept, pair)
+                # One that was not needed is used for nothing: what is there had a look of its own.
+                return await self._look(kept, pair) if used else kept
             case Refused():
                 self.log.warn(
                     "refresh refused, {error}: {description}",
@@ -282,7 +284,9 @@ class Credentials:
                 await self._store.write(accounts.release, row.account_id, self._owner)
                 return latest
             if not pending and now >= began + limits.REFRESH_SETTLE:
-                return await self._bury(row)
+                buried = await self._bury(row, began=began)
+                if buried is None or buried.dead or buried.version != row.version:
+                    return buried
             if self._stopping or now >= began + 2 * limits.EXCHANGE_CLAIM:
                 return await self._put_off(row, None)
             if not await self._exchanges.finish_abandoned(pending):
@@ -301,14 +305,11 @@ class Credentials:
             accounts.put_off, row.account_id, row.version, self._owner, until
         )
 
-    async def _bury(self, row: Account, reason: str | None = None) -> Account | None:
+    async def _bury(
+        self, row: Account, reason: str | None = None, *, began: float | None = None
+    ) -> Account | None:
         buried = await self._store.write(
-            accounts.mark_dead,
-            row.account_id,
-            row.version,
-            self._owner,
-            self._clock.seconds(),
-            reason,
+            _give_up, row, self._owner, began, self._clock.seconds(), reason
         )
         if buried is not None and buried.dead:
             self._slept(buried)
@@ -347,14 +348,23 @@ class Credentials:
         """
         return await self._tasks.shield(self._exchanges.run(signin, code, verifier))
 
-    async def recover(self) -> None:
+    async def recover(self, *, alone: bool = False) -> None:
         """
         At a start: finish, or throw away, the pairs that a crash left on their way.
 
-        Waits, some minutes at most, until those that a process was working on
-        are given up; so nothing should wait for it.
+        `alone`: no other process works on this store.  Else this waits, some
+        minutes at most, until what one was working on is given up; so nothing
+        should wait for it.
         """
-        await self._tasks.shield(self._exchanges.recover())
+        await self._tasks.shield(self._recover(alone))
+
+    async def _recover(self, alone: bool) -> None:
+        if alone:
+            # Tried once, before all else that this process writes here: later it might give up
+            # an exchange of ours.  Without it the wait is as long as for another process.
+            with suppress(StoreDown):
+                await self._store.write(accounts.release_all, self._owner)
+        await self._exchanges.recover()
 
 
 def _standing(
@@ -362,3 +372,12 @@ def _standing(
 ) -> tuple[Account | None, list[Exchange]]:
     # One state of the rows: a pair is in either place.
     return accounts.find(cursor, account_id), accounts.exchanges(cursor, began, now)
+
+
+def _give_up(
+    cursor: Cursor, row: Account, owner: str, began: float | None, now: float, reason: str | None
+) -> Account | None:
+    # A pair that came since the last look may be this account's.
+    if began is not None and accounts.exchanges(cursor, began, now):
+        return accounts.find(cursor, row.account_id)
+    return accounts.mark_dead(cursor, row.account_id, row.version, owner, now, reason)

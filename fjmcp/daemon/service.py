@@ -143,7 +143,9 @@ class Daemon(Service):
             unready=lambda: self._unready,
             meter=meter,
         )
-        parts.tasks.start(parts.credentials.recover(), "finishing what a crash left")
+        # A store of SQLite is locked for its one daemon (`open_sqlite`).
+        recovering = parts.credentials.recover(alone=True)
+        parts.tasks.start(recovering, "finishing what a crash left")
         parts.tasks.start(self._greet(parts.forge), "asking Forgejo for its version")
         await self._show(parts)
         parts.elsewhere.start()

@@ -150,9 +150,9 @@ class Event(Enum):
     REFRESH = "the newest refresh token"
     REPLAY = "a used refresh token within its grace"
     REUSE = "a used refresh token after its grace"
-    REFRESH_WRONG = "a refresh token of it, by another client"
+    REFRESH_WRONG = "a refresh token of it, by another client or with something wrong"
     EXPIRY = "idle or too old"
-    REVOCATION = "revoked by client, person or operator"
+    REVOCATION = "revoked by client, person or operator, or to make room"
     CREDENTIAL_DIED = "Forgejo refuses the account's credential"
     SIGN_IN = "the person signs in again"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from math import inf
 from typing import TypeVar
 
 from attrs import define, field
@@ -267,6 +268,12 @@ def read(token: str) -> dict[str, int]:
     return said
 
 
+def counted(token: str) -> tuple[int, int]:
+    """Grant and counter of a refresh token: the greater, the newer."""
+    said = read(token)
+    return said["gnt"], said["cnt"]
+
+
 @define(eq=False)
 class NodePeer:
     """The model as one node sees it: `fjmcp.broker.exchanges.Peer`."""
@@ -375,7 +382,8 @@ class World:
     store: MemoryStore = field(factory=memory_store)
     ring: Ring = field(factory=Ring.generate)
     server: ModelForgejo = field(init=False)
-    _born: int = 0
+    nodes: list[Node] = field(factory=list)
+    """Every process that there was."""
 
     @server.default
     def _server(self) -> ModelForgejo:
@@ -383,8 +391,7 @@ class World:
 
     def node(self, lead: float = limits.REFRESH_LEAD) -> Node:
         """A process starts."""
-        self._born += 1
-        name = f"node-{self._born}"
+        name = f"node-{len(self.nodes) + 1}"
         fuse = Fuse()
         slept: list[int] = []
         writer, reader = self.store.lanes
@@ -395,7 +402,9 @@ class World:
 
         peer = NodePeer(name, self.server)
         credentials = Credentials(store, self.ring, peer, self.clock, name, lead, suspend)
-        return Node(name, credentials, fuse, slept)
+        node = Node(name, credentials, fuse, slept)
+        self.nodes.append(node)
+        return node
 
     def row(self, account_id: int = ADA) -> Account | None:
         """The account's row."""
@@ -427,7 +436,7 @@ class World:
             )
         )
 
-    def coming(self) -> list[Pair]:
+    def signing_in(self) -> list[Pair]:
         """The pairs in rows of sign-ins."""
         return [
             Pair.from_bytes(self.ring.open(sealed, accounts.bound_exchange(Digest(signin))))
@@ -436,20 +445,64 @@ class World:
 
     def pair(self, account_id: int = ADA) -> Pair:
         """The pair in the account's row."""
-        row = self.account(account_id)
+        return self.pair_of(self.account(account_id))
+
+    def pair_of(self, row: Account) -> Pair:
+        """The pair in this row."""
         assert row.credential is not None
-        return Pair.from_bytes(
-            self.ring.open(row.credential, accounts.bound_credential(account_id))
-        )
+        bound = accounts.bound_credential(row.account_id)
+        return Pair.from_bytes(self.ring.open(row.credential, bound))
+
+    def stored_pairs(self) -> list[Pair]:
+        """Every pair that stands in a row."""
+        rows = [self.row(account_id) for account_id in LOGINS]
+        return self.signing_in() + [self.pair_of(row) for row in rows if row is not None]
 
     def stored(self) -> set[str]:
         """Every refresh token that stands in a row."""
-        found = {pair.refresh.text for pair in self.coming()}
-        for account_id in LOGINS:
-            row = self.row(account_id)
-            if row is not None:
-                found.add(self.pair(account_id).refresh.text)
-        return found
+        return {pair.refresh.text for pair in self.stored_pairs()}
+
+    # --- who is well ------------------------------------------------------------------
+
+    def standing(self) -> set[tuple[int, int]]:
+        """Grant and counter of every pair in a row."""
+        return {counted(text) for text in self.stored()}
+
+    def is_kept(self, pair: Pair) -> bool:
+        """Whether this pair, or a newer one of its grant, stands in a row."""
+        gnt, cnt = counted(pair.refresh.text)
+        if not self.server.grants[gnt - 1].live:
+            return True
+        return any(kept >= (gnt, cnt) for kept in self.standing() if kept[0] == gnt)
+
+    def is_alive(self, call: Call) -> bool:
+        """Whether the process that made a call still runs."""
+        return not next(node for node in self.nodes if node.name == call.node).fuse.blown
+
+    def refusals(self, person: int) -> list[Call]:
+        """The refreshes that Forgejo refused this person."""
+        return [
+            call
+            for call in self.server.calls
+            if call.kind == "refresh"
+            and isinstance(call.outcome, Refused)
+            and self.server.grants[read(call.secret)["gnt"] - 1].account_id == person
+        ]
+
+    def coming(self, sent: float = inf) -> set[tuple[int, int]]:
+        """Those on their way to a living node by a call that was sent by then."""
+        return {
+            counted(call.outcome.pair.refresh.text)
+            for call in self.server.waiting()
+            if isinstance(call.outcome, NewPair) and self.is_alive(call) and call.sent_at <= sent
+        }
+
+    def is_healthy(self, person: int, sent: float = inf) -> bool:
+        """Whether the pair that Forgejo honours is in a row, or on its way to one."""
+        grant = self.server.grant(person)
+        if grant is None:
+            return False
+        return (grant.gnt, grant.count) in self.standing() | self.coming(sent)
 
 
 def _begin(cursor: Cursor, signin: Digest, now: float) -> None:

@@ -769,6 +769,27 @@ class RaceTests(Case):
             self.start_sign_in(account_id=BOB)
         self.assertIs(self.successResultOf(asked), CREDENTIAL_DEAD)
 
+    def test_pair_between_look_and_burial(self) -> None:
+        """A pair that comes between the last look and the burial keeps the account alive."""
+        self.sign_in()
+        self.server.revoke(ADA)
+        self.to_lead()
+        asked = self.ask()
+        self.advance(limits.REFRESH_SETTLE - limits.REFRESH_POLL)
+        self.server.held = self.server.dark = True
+        again = self.start_sign_in()
+        self.world.store.hold()
+        self.world.clock.advance(limits.REFRESH_POLL)  # it looks; the pair is not there yet
+        (call,) = self.server.waiting()
+        self.server.deliver(call)
+        self.world.store.release(3)  # the look, the pair, the burial
+        self.world.store.release()
+        self.assertIs(self.successResultOf(again), SIGN_IN_TROUBLED)
+        self.assertFalse(self.world.account().dead)
+        self.server.held = self.server.dark = False
+        self.advance(2 * limits.REFRESH_POLL)
+        self.assertIsInstance(self.successResultOf(asked), Credential)
+
     def test_late_refresh(self) -> None:
         """A refresh whose reply comes after a newer sign-in does not overwrite it."""
         self.sign_in()
@@ -960,6 +981,58 @@ class CrashTests(Case):
         self.successResultOf(Deferred.fromCoroutine(node.credentials.recover()))
         self.assertEqual(self.world.account().version, 2)
         self.assertEqual(self.usable(node).version, 3)
+
+    def alone(self) -> Node:
+        """Another process, which has the store alone."""
+        node = self.world.node()
+        self.successResultOf(Deferred.fromCoroutine(node.credentials.recover(alone=True)))
+        return node
+
+    def test_recovered_alone(self) -> None:
+        """A process that has the store alone finishes such a pair at once."""
+        self.sign_in()
+        self.crash_with_pair_on_the_way()
+        self.alone()
+        self.assertEqual(self.world.on_the_way(), [])
+        self.assertEqual(self.world.account().version, 2)
+
+    def test_recovered_alone_while_nothing_can_be_written(self) -> None:
+        """Where the store takes no write at the start, it waits as for another process."""
+        self.sign_in()
+        self.crash_with_pair_on_the_way()
+        node = self.world.node()
+        self.world.store.lanes[0].down = True
+        recovering = Deferred.fromCoroutine(node.credentials.recover(alone=True))
+        self.world.store.lanes[0].down = False
+        self.advance(limits.EXCHANGE_CLAIM - 1)
+        self.assertNoResult(recovering)
+        self.advance(2.0)
+        self.successResultOf(recovering)
+        self.assertEqual(self.world.account().version, 2)
+
+    def test_claims_of_the_dead(self) -> None:
+        """It does not wait for a refresh that a crash cut short."""
+        self.sign_in()
+        self.to_lead()
+        self.server.held = True
+        self.ask()
+        self.node.crash()
+        self.server.held = False
+        self.assertEqual(self.usable(self.alone()).version, 2)
+
+    def test_exchange_of_the_dead(self) -> None:
+        """Nor for a sign-in whose pair is lost: one more is asked for, and soon."""
+        self.sign_in()
+        self.to_lead()
+        self.server.held = True
+        self.start_sign_in()
+        (call,) = self.server.waiting()
+        self.server.act(call)
+        self.node.crash()
+        self.server.held = False
+        asked = self.ask(self.alone())
+        self.advance(limits.REFRESH_SETTLE + limits.REFRESH_POLL)
+        self.assertIs(self.successResultOf(asked), CREDENTIAL_DEAD)
 
     def test_unfinished_stranger(self) -> None:
         """A pair of somebody who never finished signing in makes no account."""

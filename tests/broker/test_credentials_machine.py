@@ -8,8 +8,6 @@ lets them in again; crashes before and after any commit.
 
 from __future__ import annotations
 
-from math import inf
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,7 +24,7 @@ from fjmcp import limits
 from fjmcp.broker.credentials import Credential, SignedIn
 from fjmcp.forge.client import NewPair, Pair, Refused, User
 from fjmcp.refusals import ACCOUNT_PROHIBITED, CREDENTIAL_DEAD, asleep
-from tests.broker.model import ADA, BOB, LOGINS, Call, Node, Sight, World, read
+from tests.broker.model import ADA, BOB, LOGINS, Node, Sight, World
 
 NODES = st.integers(0, 1)
 INDEX = st.integers(0, 50)
@@ -53,7 +51,6 @@ class CalmMachine(RuleBasedStateMachine):
         # So short that a wait or two make the next refresh due.
         self.server.life = 16.0
         self.nodes = [self.world.node(), self.world.node()]
-        self.everyone = list(self.nodes)
         self.asked: list[tuple[Node, Deferred[object]]] = []
         self.asks = 0
         self.signs = 0
@@ -120,7 +117,7 @@ class CalmMachine(RuleBasedStateMachine):
         calls = self.server.waiting()
         call = calls[index % len(calls)]
         self.server.deliver(call)
-        node = next(each for each in self.everyone if each.name == call.node)
+        node = next(each for each in self.world.nodes if each.name == call.node)
         if isinstance(call.outcome, NewPair) and not node.fuse.blown:
             assert self.is_kept(call.outcome.pair), "a pair was received and not stored"
         self.pass_by(pause)
@@ -164,8 +161,9 @@ class CalmMachine(RuleBasedStateMachine):
             if row is not None and row.dead_reason is not None:
                 continue
             if row is not None and row.dead and person not in self.dead:
-                refused = max(call.answered_at or 0.0 for call in self.refusals(person))
-                assert not self.is_healthy(person, refused), "given up, its newest pair is there"
+                refused = max(call.answered_at or 0.0 for call in self.world.refusals(person))
+                healthy = self.world.is_healthy(person, refused)
+                assert not healthy, "given up, its newest pair is there"
                 self.dead.add(person)
             elif row is not None and not row.dead:
                 self.dead.discard(person)
@@ -182,7 +180,7 @@ class CalmMachine(RuleBasedStateMachine):
             if self.world.row(person) is None:
                 continue
             newest = (0, 0) if grant is None else (grant.gnt, grant.count)
-            stands = newest in self.stored()
+            stands = newest in self.world.standing()
             assert stands or newest not in self.stood, "the newest pair was dropped"
             if stands:
                 self.stood.add(newest)
@@ -228,9 +226,8 @@ class CalmMachine(RuleBasedStateMachine):
     def use(self, person: int) -> None:
         """The person works on, or can sign in and then works on."""
         node = self.world.node()
-        self.everyone.append(node)
         row = self.world.row(person)
-        healthy = self.is_healthy(person)
+        healthy = self.world.is_healthy(person)
         self.world.clock.advance(3600.0)
         if row is not None and row.dead and healthy:
             # Its pair came in the last sign-in, whose node has ended: the next one that starts
@@ -258,7 +255,6 @@ class CalmMachine(RuleBasedStateMachine):
         """The process in this place; another starts where one ended."""
         if self.nodes[index].fuse.blown:
             started = self.nodes[index] = self.world.node()
-            self.everyone.append(started)
             self.follow(started, started.credentials.recover())
         return self.nodes[index]
 
@@ -289,55 +285,18 @@ class CalmMachine(RuleBasedStateMachine):
             row = self.world.row(person)
             text = sight.access.text
             ours = row is not None and self.world.pair(person).access.text == text
-            signs_in = any(pair.access.text == text for pair in self.world.coming())
+            signs_in = any(pair.access.text == text for pair in self.world.signing_in())
             last = row is not None and signs_in and row.signed_in_at <= sight.asked_at
-            node = next(each for each in self.everyone if each.name == sight.node)
+            node = next(each for each in self.world.nodes if each.name == sight.node)
             self.noes.append((person, node, ours or last))
 
     def is_kept(self, pair: Pair) -> bool:
-        """Whether this pair, or a newer one of its grant, stands in a row."""
-        said = read(pair.refresh.text)
-        if not self.server.grants[said["gnt"] - 1].live:
-            return True
+        """Whether this pair, or a newer one of its grant, stands in a row, if it must."""
         person = self.server.whose(pair.access)
         unsure = self.server.away or self.server.users[person] == BLOCKED
         if unsure and self.world.row(person) is None:
             return True  # a stranger who was turned away
-        kept = [read(text) for text in self.world.stored()]
-        return any(k["gnt"] == said["gnt"] and k["cnt"] >= said["cnt"] for k in kept)
-
-    def stored(self) -> set[tuple[int, int]]:
-        """Grant and counter of every pair in a row."""
-        return {(read(text)["gnt"], read(text)["cnt"]) for text in self.world.stored()}
-
-    def refusals(self, person: int) -> list[Call]:
-        """The refreshes that Forgejo refused this person."""
-        return [
-            call
-            for call in self.server.calls
-            if call.kind == "refresh"
-            and isinstance(call.outcome, Refused)
-            and self.server.grants[read(call.secret)["gnt"] - 1].account_id == person
-        ]
-
-    def is_healthy(self, person: int, sent: float = inf) -> bool:
-        """
-        Whether the pair that Forgejo honours is in a row, or on its way to a living node by a
-        call that was sent by then.
-        """
-        grant = self.server.grant(person)
-        if grant is None:
-            return False
-        coming = {
-            call.outcome.pair.refresh.text
-            for call in self.server.waiting()
-            if isinstance(call.outcome, NewPair) and self.is_alive(call) and call.sent_at <= sent
-        }
-        found = self.stored() | {(read(text)["gnt"], read(text)["cnt"]) for text in coming}
-        return (grant.gnt, grant.count) in found
-
-    def is_alive(self, call: Call) -> bool:
-        return not next(n for n in self.everyone if n.name == call.node).fuse.blown
+        return self.world.is_kept(pair)
 
 
 class CredentialsMachine(CalmMachine):

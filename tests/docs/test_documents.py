@@ -10,6 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import fjmcp
+from fjmcp.oauth.grants import TRANSITIONS
 from fjmcp.store import migrating
 from tests.docs.log_events import Event, in_source
 
@@ -117,6 +118,17 @@ class MadeTests(SynchronousTestCase):
             check=False,
         )
         self.assertEqual(done.stdout + done.stderr, "")
+
+    def test_life_of_a_grant(self) -> None:
+        """docs/protocol.md has the diagram with all that can happen, and its tables."""
+        page = (DOCS / "protocol.md").read_text("utf-8")
+        for part in ("diagram", "steps", "lifetimes", "errors"):
+            self.assertRegex(page, f"(?s)<!-- {part}: made from .*\n<!-- end of {part} -->")
+        drawing = page.partition("stateDiagram-v2")[2].partition("```")[0]
+        for (before, event), (after, _) in TRANSITIONS.items():
+            arrow = f"{before.value} --> {after.value} : "
+            (line,) = [line for line in drawing.splitlines() if arrow in line]
+            self.assertIn(event.value, line)
 
     def test_links(self) -> None:
         """Links between pages lead to files and headings that there are."""

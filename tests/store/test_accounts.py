@@ -252,6 +252,19 @@ class ExchangesTests(RowsCase):
         self.assertEqual(self.pending(NOW), [])
         self.assertFalse(self.do(accounts.begin_exchange, SIGN_IN, NOW))
 
+    def test_release_all(self) -> None:
+        """Who has the store alone waits for no claim and no exchange of others."""
+        self.admit()
+        self.claim(owner="them")
+        self.do(accounts.begin_exchange, SIGN_IN, NOW)
+        self.do(accounts.release_all, "us")
+        self.assertEqual(self.pending(NOW), [])
+        self.assertIsNotNone(self.claim(owner="us"))
+        self.do(accounts.seal_exchange, SIGN_IN, b"pair")
+        self.do(accounts.release_all, "us")
+        self.assertEqual(self.pending(NOW), [(b"pair", True)])
+        self.assertIsNone(self.claim(owner="them"), "a claim of ours stays")
+
     def test_taken_once(self) -> None:
         """An abandoned pair is taken by one, who has as long as the first had."""
         self.do(accounts.begin_exchange, SIGN_IN, NOW)

@@ -236,6 +236,20 @@ def release(cursor: Cursor, account_id: int, owner: str) -> None:
     )
 
 
+def release_all(cursor: Cursor, owner: str) -> None:
+    """
+    Give up the claims of all others, on refreshes and on exchanges.
+
+    At the start of a process that has the store alone: whoever made them is
+    gone, and what was on the way to them comes to nobody.
+    """
+    cursor.execute(
+        "UPDATE accounts SET refresh_owner = NULL, refresh_until = NULL WHERE refresh_owner <> ?",
+        owner,
+    )
+    cursor.execute("UPDATE signins SET exchange_until = NULL WHERE exchange_until IS NOT NULL")
+
+
 def keep(
     cursor: Cursor, account_id: int, refreshed: int, owner: str, pair: SealedPair
 ) -> Account | None:
