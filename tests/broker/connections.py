@@ -180,6 +180,8 @@ class Connections(RuleBasedStateMachine):
         how=HOW,
         fuse=FUSE,
         kinds=st.lists(st.sampled_from(list(CODE)), max_size=5, unique=True),
+        times=TIMES,
+        order=ORDER,
         swept=st.sampled_from([False, False, True]),
     )
     def sign_in(
@@ -190,20 +192,23 @@ class Connections(RuleBasedStateMachine):
         how: str,
         fuse: tuple[int, bool] | None,
         kinds: list[str],
+        times: int,
+        order: int,
         swept: bool,
     ) -> None:
         """
         Somebody comes back from Forgejo, well or badly.
 
-        The code that comes of it is presented; when its time is over, upkeep looks elsewhere.
+        The code that comes of it is presented, perhaps several times at once; when its time is
+        over, upkeep looks elsewhere.
         """
         self.arm(place, fuse)
         signing = self.life.sign_in(place, CLIENTS[client], person)
         if signing.call is not None:
             self.life.meets(signing.call, how)
-        for kind in kinds:
+        for kind in [*kinds, "code"] if kinds else []:
             if signing.grant is not None:
-                self.send(signing.grant, kind, place)
+                self.send(signing.grant, kind, place, times, order)
         if swept:
             self.life.pass_by(limits.SIGN_IN + 1)
             self.life.expire(place + 1)

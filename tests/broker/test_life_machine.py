@@ -182,7 +182,7 @@ class LifeMachine(Connections):
         grant = nth(self.told(), newest)
         self.wake(grant.account, place)
         if offered:
-            self.sign_in(place, 0, grant.account, "answers", None, [], False)
+            self.sign_in(place, 0, grant.account, "answers", None, [], 1, 1, False)
         self.life.world.server.revoke(grant.account)
         if noticed:
             self.due(grant.account)
