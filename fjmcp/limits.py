@@ -56,8 +56,9 @@ SUBSCRIPTION: Final = 2048
 # --- OAuth ------------------------------------------------------------------
 
 CLIENTS: Final = 15_000
-"""Registered clients.  Past it those that nobody ever used make room, oldest
-first: registration is open to everybody, and each keeps up to 16 KiB."""
+"""Registered clients that nobody has used.  Past it the oldest make room:
+registration is open to everybody, and each keeps up to 16 KiB.  As many again that
+were used and have no live grant; of those, the longest unused go first."""
 
 CLIENT_UNUSED: Final = 24 * 3600.0
 """What nobody has connected with goes after so long, a registration or a document: a
@@ -184,8 +185,8 @@ it was last good.  Hosts were down for hours; what was taken down on purpose
 must not be good for ever."""
 
 DOCUMENTS: Final = 1000
-"""Documents that are kept.  Past it those that nobody ever used make room,
-oldest first."""
+"""Documents that are kept and that nobody has used.  Past it the oldest make room.
+As many again that were used and have no live grant, as with `CLIENTS`."""
 
 RATE_OF_DOCUMENT_HOST: Final = (30, 2.0)
 """Fetches from one host, of documents that were not fresh.  Anybody can make us

@@ -395,6 +395,26 @@ class ForgettingTests(RegistrarCase):
         self.assertEqual(self.got(self.store.write(clients.make_room, 0)), 1)
         self.assertEqual(self.left(ids), ids[:3])
 
+    def test_used_take_no_room(self) -> None:
+        """Whoever uses many clients takes no room from those that are to be used."""
+        ids = self.some(30)
+        for client_id in ids[:20]:
+            self.got(self.store.write(clients.note_use, client_id, self.clock.seconds()))
+        self.assertEqual(self.got(self.store.write(clients.make_room, 10)), 0)
+        self.assertEqual(self.got(self.store.write(clients.make_room, 9)), 1)
+        self.assertEqual(self.left(ids), ids[:20] + ids[21:])
+
+    def test_too_many_used(self) -> None:
+        """Of clients whose grants are over so many are kept; the longest unused go."""
+        ids = self.some(6)
+        self.patch(limits, "CLIENTS", 3)
+        self.grant(ids[0], "live")
+        for client_id in (ids[0], *reversed(ids[1:])):
+            self.clock.advance(1)
+            self.got(self.store.write(clients.note_use, client_id, self.clock.seconds()))
+        self.expire()
+        self.assertEqual(self.left(ids), ids[:4])
+
     def test_unused_expire(self) -> None:
         """A client that never came to a grant is forgotten after a day, its registrations too."""
         ids = self.some(4)

@@ -85,6 +85,23 @@ class DocumentsContract(_Contract):
         self.assertEqual(await left(store), ["a", "b", "c"])
 
     @promise
+    async def test_too_many_used(self) -> None:
+        """Used ones take no room; of those whose grants are over the longest unused go."""
+        self.patch(limits, "DOCUMENTS", 2)
+        store = self.open_store()
+
+        def fill(cursor: Cursor) -> None:
+            for number, name in enumerate("abcd"):
+                documents.keep(cursor, document(name))
+                documents.use(cursor, document(name).client_id, AT - number)
+            grants.add(cursor, "g", 7, document("d").client_id, "", AT)
+
+        await store.write(fill)
+        self.assertEqual(await store.write(documents.make_room, 0), 0)
+        await store.write(documents.expire, AT)
+        self.assertEqual(await left(store), ["a", "b", "d"])
+
+    @promise
     async def test_swept(self) -> None:
         """The sweep drops what nobody used for a day, once its sign-in is over."""
         store = self.open_store()

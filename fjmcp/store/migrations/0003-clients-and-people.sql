@@ -12,6 +12,7 @@ ALTER TABLE clients ADD COLUMN fingerprint {blob};          -- digest of its met
 ALTER TABLE clients ADD COLUMN used_at DOUBLE PRECISION;    -- when a grant was last born or used; NULL: never
 UPDATE clients SET used_at = created_at WHERE client_id IN (SELECT client_id FROM grants);
 CREATE INDEX clients_by_fingerprint ON clients (fingerprint, created_at);
+CREATE INDEX clients_by_use ON clients (used_at, created_at);
 -- Whether a client has one: asked at each registration.
 CREATE INDEX codes_by_client ON codes (client_id);
 CREATE INDEX signins_by_client ON signins (client_id);

@@ -137,12 +137,13 @@ def withdraw(cursor: Cursor, token: Digest) -> tuple[bool, Digest | None]:
 def make_room(cursor: Cursor, most: int) -> int:
     """
     Forget clients that nobody ever used, oldest first, if there are more than
-    `most` clients; answer how many went.
+    `most` of those; answer how many went.
 
     A tenth of `most` goes at a time, so that a flood of registrations does not
     sweep at each one.
     """
-    counted = cursor.one("SELECT COUNT(*) FROM clients")
+    # Used ones do not count: who has used many must not take the room of those to come.
+    counted = cursor.one("SELECT COUNT(*) FROM clients WHERE used_at IS NULL")
     if counted is None or counted[0] <= most:
         return 0
     return _drop(
@@ -154,15 +155,22 @@ def make_room(cursor: Cursor, most: int) -> int:
 
 def expire(cursor: Cursor, now: float) -> int:
     """
-    Forget clients that never came to a grant, and those whose last one is long over;
-    answer how many went.  One with a live grant stays, however old.
+    Forget clients that never came to a grant, and those whose last one is long over
+    or, if they are too many, longest over; answer how many went.  One with a live
+    grant stays, however old.
     """
-    return _drop(
+    gone = _drop(
         cursor,
         f"((used_at IS NULL AND created_at <= ?) OR used_at <= ?) AND client_id NOT IN ({IN_USE})",
         now - limits.CLIENT_UNUSED,
         now - limits.CLIENT_IDLE,
     )
+    over = f"used_at IS NOT NULL AND client_id NOT IN ({IN_USE})"
+    counted = cursor.one(f"SELECT COUNT(*) FROM clients WHERE {over}")
+    if counted is not None and counted[0] > limits.CLIENTS:
+        many = counted[0] - limits.CLIENTS
+        gone += _drop(cursor, f"{over} ORDER BY used_at, client_id LIMIT ?", many)
+    return gone
 
 
 def _drop(cursor: Cursor, which: str, *params: object) -> int:

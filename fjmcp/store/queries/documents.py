@@ -60,11 +60,11 @@ def use(cursor: Cursor, client_id: str, now: float) -> None:
 def make_room(cursor: Cursor, most: int) -> int:
     """
     Forget documents that nobody ever used, oldest first, if there are more than
-    `most`; answer how many went.
+    `most` of those; answer how many went.
 
     A tenth of `most` goes at a time, as with clients.
     """
-    counted = cursor.one("SELECT COUNT(*) FROM documents")
+    counted = cursor.one("SELECT COUNT(*) FROM documents WHERE used_at IS NULL")
     if counted is None or counted[0] <= most:
         return 0
     gone = cursor.many(
@@ -80,7 +80,8 @@ def make_room(cursor: Cursor, most: int) -> int:
 def expire(cursor: Cursor, now: float) -> None:
     """
     Drop documents with which nobody connected within a day, and those whose last
-    grant is long over; one with a live grant stays, however old, as with clients.
+    grant is long over or, if they are too many, longest over; one with a live grant
+    stays, however old, as with clients.
     """
     cursor.execute(
         "DELETE FROM documents WHERE ((used_at IS NULL AND fetched_at <= ?) OR used_at <= ?)"
@@ -88,3 +89,11 @@ def expire(cursor: Cursor, now: float) -> None:
         now - limits.CLIENT_UNUSED,
         now - limits.CLIENT_IDLE,
     )
+    over = f"used_at IS NOT NULL AND client_id NOT IN ({IN_USE})"
+    counted = cursor.one(f"SELECT COUNT(*) FROM documents WHERE {over}")
+    if counted is not None and counted[0] > limits.DOCUMENTS:
+        cursor.execute(
+            "DELETE FROM documents WHERE client_id IN (SELECT client_id FROM documents"
+            f" WHERE {over} ORDER BY used_at, client_id LIMIT ?)",
+            counted[0] - limits.DOCUMENTS,
+        )
