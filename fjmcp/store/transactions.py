@@ -343,7 +343,9 @@ for a moment, which might be the moment in which a daemon starts."""
 
 def lock_file(path: Path) -> Path:
     """The file whose lock a daemon holds while it works on the store `path`."""
-    return path.with_name(path.name + ".lock")
+    # However the store is named: by a link to it, too.
+    real = Path(os.path.realpath(path))
+    return real.with_name(real.name + ".lock")
 
 
 def is_locked(descriptor: int) -> bool:

@@ -334,6 +334,14 @@ class OpeningTests(SqliteTestCase):
         self.assertIn("--store", said)
         self.open_again()
 
+    def test_second_daemon_by_a_link(self) -> None:
+        """So it is where the same file has another name."""
+        self.open_store()
+        link = self.path.with_name("link.sqlite3")
+        link.symlink_to(self.path)
+        self.path = link
+        self.assertIn("another fjmcp daemon", self.unusable())
+
     async def test_next_daemon(self) -> None:
         """After a store was closed the next daemon opens it, or after a start that failed."""
         await self.open_store().close()
