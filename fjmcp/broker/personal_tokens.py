@@ -14,7 +14,6 @@ which notices by itself (`fjmcp.broker.elsewhere`).
 from __future__ import annotations
 
 import os
-from enum import Enum
 from typing import Final
 
 from attrs import frozen
@@ -42,20 +41,29 @@ class Made:
     """What had to end for it, since its account had too many."""
 
 
-class NotMade(Enum):
-    """Why there is no token."""
+@frozen
+class Unknown:
+    """There is no token: nobody signed in with that login."""
 
-    UNKNOWN = "nobody signed in with that login"
-    ASLEEP = "the account has to sign in again first"
+
+@frozen
+class Asleep:
+    """There is no token: the account has to sign in again first."""
+
+    reason: str | None
+    """For what it was put to sleep; None where Forgejo ended the sign-in."""
+
+
+NotMade = Unknown | Asleep
 
 
 def make(cursor: Cursor, login: str, name: str, expires_at: float, now: float) -> Made | NotMade:
     """A token for the account with this login, upper and lower case aside."""
     account = accounts.by_login(cursor, login)
     if account is None:
-        return NotMade.UNKNOWN
+        return Unknown()
     if account.dead:
-        return NotMade.ASLEEP
+        return Asleep(account.dead_reason)
     token, grant_id = mint(Kind.ACCESS), os.urandom(12).hex()
     old = grants.add(
         cursor,

@@ -7,19 +7,20 @@ import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
 from fjmcp import limits
 from fjmcp.broker import personal_tokens
-from fjmcp.broker.personal_tokens import Made, NotMade
+from fjmcp.broker.personal_tokens import Made, NotMade, Unknown
 from fjmcp.cli.running import FAILED, with_store
 from fjmcp.cli.where import find, public_url, stored
 from fjmcp.daemon.shapes import duration, time_words
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.grants import GrantRow, grant_live
 from fjmcp.oauth.metadata import clean_name
+from fjmcp.refusals import WHY_ASLEEP
 from fjmcp.store.queries.personal_tokens import PersonalToken, listed
 from fjmcp.store.transactions import Cursor, Store
 
@@ -32,11 +33,10 @@ _RANGE: Final = (
 
 
 def _login(context: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    """A login that can be looked for: what a shell passes need not be text."""
-    try:
-        (text or "").encode("utf-8")
-    except UnicodeEncodeError:
-        raise click.BadParameter("it is not UTF-8") from None
+    """A login that can be looked for: what a shell passes need not be one, nor text."""
+    # A letter beyond ASCII may become one of it: U+212A is a small k in lower case.
+    if text is not None and not text.isascii():
+        raise click.BadParameter("a login at Forgejo has ASCII letters only")
     return text
 
 
@@ -93,6 +93,8 @@ def create(user: str, name: str, expires: str, **flags: str | None) -> None:
     """
     where = find(flags)
     url = public_url(flags)
+    if sys.stdout is None:
+        raise click.UsageError("standard output is closed, so nobody could see the token")
     called = clean_name(name)
     if name and not called:
         raise click.UsageError("--name: nothing of it can be shown")
@@ -104,19 +106,22 @@ def create(user: str, name: str, expires: str, **flags: str | None) -> None:
         except ValueError as error:
             raise click.UsageError(f"--expires: {error}") from None
         made = await store.write(personal_tokens.make, user, called, ends, now)
-        if isinstance(made, NotMade):
+        if not isinstance(made, Made):
             raise click.ClickException(_why_not(made, clean_name(user)))
         try:
             click.echo(made.token.text)
         except OSError as error:
             # Nobody has seen it, so nobody should be able to find it in what was half written.
             await store.write(personal_tokens.revoke, made.grant.grant_id, now)
-            _let_go_of_output()
+            _let_go(sys.stdout)
             raise click.ClickException(
                 f"The token could not be written, and is ended again: {error}."
             ) from None
-        for line in _words(made, ends, url):
-            click.echo(line, err=True)
+        try:
+            click.echo("\n".join(_words(made, ends, url)), err=True)
+        except OSError:
+            # Who has the token may do without the rest.
+            _let_go(sys.stderr)
 
     with_store(where.store, work)
 
@@ -223,20 +228,23 @@ def moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M")
 
 
-def _let_go_of_output() -> None:
+def _let_go(output: TextIO) -> None:
     """Keep Python from writing at its exit what it could not write before."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 # --- words ---------------------------------------------------------------------
 
 
 def _why_not(why: NotMade, user: str) -> str:
-    if why is NotMade.UNKNOWN:
+    if isinstance(why, Unknown):
         return (
             f"Nobody has signed in here as {user}. Sign in once as {user}, through any assistant"
             " that is connected to this fjmcp, and run this again."
         )
+    known = WHY_ASLEEP.get(why.reason or "")
+    if known is not None:
+        return f"A token of {user} would be refused. {known}"
     return (
         f"Forgejo no longer honours the sign-in of {user}, so a token would be refused. Sign in"
         f" again as {user}, through any assistant, and run this again."

@@ -44,7 +44,7 @@ class Where:
                 " is made from with --key-file, and restart the daemon whenever this says so."
             )
         path = sources.path
-        if path is None or not path.exists():
+        if path is None or not _is_there(path):
             raise click.ClickException(
                 f"There is no key file {path}. Name it with --key-file; the daemon makes one at"
                 " its first start."
@@ -86,7 +86,7 @@ def find(flags: Mapping[str, str | None], environ: Mapping[str, str] = os.enviro
         folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
         text = os.path.join(folder, "fjmcp.sqlite3")
     store: Path = _read("store", text)
-    if not store.exists():
+    if not _is_there(store):
         raise click.ClickException(f"There is no store {store}. Name it with --store.")
     key_file = _said(said, "key-file")
     return Where(
@@ -107,6 +107,15 @@ def public_url(
     """
     text = _said(_sources(flags, environ), "public-url")
     return None if text is None else str(_read("public-url", text))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise click.ClickException(
+            f"{path} cannot be looked at: {error.strerror}; is this the daemon's user?"
+        ) from None
 
 
 def _sources(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> list[Said]:

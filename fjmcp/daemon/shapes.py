@@ -117,9 +117,15 @@ def store(text: str) -> Path:
     if text.startswith(":memory:"):
         raise ValueError("a store in memory would forget everybody; name a file")
     file = path(text)
-    if file.is_dir():
+    try:
+        is_folder, has_folder = file.is_dir(), file.parent.is_dir()
+    except OSError as error:
+        raise ValueError(
+            f"{file} cannot be looked at: {error.strerror}; is this the daemon's user?"
+        ) from None
+    if is_folder:
         raise ValueError(f"{file} is a folder; name a file in it, such as {file / 'fjmcp.sqlite3'}")
-    if not file.parent.is_dir():
+    if not has_folder:
         raise ValueError(f"the folder {file.parent} does not exist")
     return file
 

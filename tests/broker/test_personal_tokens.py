@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.broker import personal_tokens
 from fjmcp.broker.callers import Caller
-from fjmcp.broker.personal_tokens import Made, NotMade
+from fjmcp.broker.personal_tokens import Asleep, Made, NotMade, Unknown
 from fjmcp.oauth.tokens import digest
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD
 from fjmcp.store.queries import grants
@@ -81,8 +81,8 @@ class MakeTests(SynchronousTestCase):
     def test_login(self) -> None:
         """The login is found however it is written, and one that nobody had is said."""
         self.assertEqual(self.make("PERSON-7").login, LOGIN)
-        self.assertIs(self.try_to_make("person-9"), NotMade.UNKNOWN)
-        self.assertIs(self.try_to_make(""), NotMade.UNKNOWN)
+        self.assertEqual(self.try_to_make("person-9"), Unknown())
+        self.assertEqual(self.try_to_make(""), Unknown())
         self.assertEqual(len(self.desk.rows("SELECT * FROM grants")), 1)
 
     def test_asleep(self) -> None:
@@ -90,7 +90,7 @@ class MakeTests(SynchronousTestCase):
         then."""
         made = self.make()
         self.desk.memory.elsewhere(kill_account, ADA)
-        self.assertIs(self.try_to_make(), NotMade.ASLEEP)
+        self.assertEqual(self.try_to_make(), Asleep(None))
         self.assertIs(self.desk.find(made.token), CREDENTIAL_DEAD)
         self.desk.memory.elsewhere(add_account, ADA)
         self.assertIsInstance(self.desk.find(made.token), Caller)

@@ -69,7 +69,7 @@ class TokensTests(SynchronousTestCase):
     # --- the tool -----------------------------------------------------------------
 
     def fjmcp(
-        self, *words: str, stdout: IO[str] | int = subprocess.PIPE
+        self, *words: str, stdout: IO[str] | int = subprocess.PIPE, closing: str = ""
     ) -> subprocess.CompletedProcess[str]:
         environ = {
             name: text for name, text in os.environ.items() if not name.startswith("FJMCP_")
@@ -79,7 +79,7 @@ class TokensTests(SynchronousTestCase):
             "FJMCP_PUBLIC_URL": self.servers.public_url,
         }
         ended = subprocess.run(
-            [*FJMCP, "tokens", *words],
+            ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", *FJMCP, "tokens", *words],
             env=environ,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -182,6 +182,18 @@ class TokensTests(SynchronousTestCase):
         (line,) = [line for line in self.done("list", "--all").splitlines() if " lost " in line]
         self.assertTrue(line.endswith("ended: operator"))
 
+    def test_unseen(self) -> None:
+        """Where nobody would see a token none is made; the words about it may be lost."""
+        before = self.rows("SELECT grant_id FROM grants")
+        ended = self.fjmcp("create", "--user", "alice", closing=">&-")
+        self.assertEqual(ended.returncode, 2, ended.stderr)
+        self.assertIn("standard output is closed", ended.stderr)
+        self.assertEqual(self.rows("SELECT grant_id FROM grants"), before)
+        for lost in ("2>/dev/full", "2>&-"):
+            ended = self.fjmcp("create", "--user", "alice", closing=lost)
+            self.assertEqual(ended.returncode, 0, lost)
+            self.assertEqual(self.status(ended.stdout.strip()), 200, lost)
+
     def test_revoked_while_stopping(self) -> None:
         """A daemon that stops, and lets calls drain, ends those of a token that is revoked."""
         token, id = self.create()
@@ -206,11 +218,19 @@ class TokensTests(SynchronousTestCase):
         one that it has."""
         token, id = self.create()
         self.assertEqual(self.status(token), 200)
-        self.rows("UPDATE accounts SET dead_since = ? WHERE login = 'alice'", time.time())
-        self.addCleanup(self.rows, "UPDATE accounts SET dead_since = NULL")
-        ended = self.fjmcp("create", "--user", "alice")
-        self.assertEqual((ended.returncode, ended.stdout), (1, ""))
-        self.assertIn("Sign in again as alice", ended.stderr)
+        self.addCleanup(self.rows, "UPDATE accounts SET dead_since = NULL, dead_reason = NULL")
+        for reason, words in (
+            ("not-let-in", "does not let this account in any more"),
+            (None, "Sign in again as alice"),
+        ):
+            self.rows(
+                "UPDATE accounts SET dead_since = ?, dead_reason = ? WHERE login = 'alice'",
+                time.time(),
+                reason,
+            )
+            ended = self.fjmcp("create", "--user", "alice")
+            self.assertEqual((ended.returncode, ended.stdout), (1, ""))
+            self.assertIn(words, ended.stderr)
         self.assertTrue(self.line(id).endswith("asleep"))
         self.assertTrue(until(lambda: self.status(token) == 401, SOON))
 

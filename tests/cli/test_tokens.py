@@ -111,9 +111,9 @@ class UsageTests(SynchronousTestCase):
         for words, said in (
             ("create", "'--user'"),
             ("create --user ada --name \u200b", "--name: nothing of it can be shown"),
-            ("create --user \udcff", "'--user': it is not UTF-8"),
+            ("create --user \udcff", "'--user': a login at Forgejo has ASCII letters only"),
             ("list --store nowhere/x", "does not exist"),
-            ("list --user \udcff", "'--user': it is not UTF-8"),
+            ("list --user \u212aalice", "'--user': a login at Forgejo has ASCII letters only"),
             ("revoke", "'ID...'"),
             ("revoke ''", "'' is no id"),
             ("revoke abc", "'abc' is no id"),

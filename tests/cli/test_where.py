@@ -67,6 +67,13 @@ class WhereTests(SynchronousTestCase):
         self.keys.unlink()
         self.refused({"store": str(self.store)}, {}, "Name it with --key-file")
 
+    def test_hidden(self) -> None:
+        """What cannot even be looked at is said, with who could."""
+        hidden = self.folder / ("x" * 300)
+        self.refused({"store": str(hidden)}, {}, "is this the daemon's user?")
+        flags = {"store": str(self.store), "key_file": str(hidden)}
+        self.refused(flags, {}, "is this the daemon's user?")
+
     def test_copies(self) -> None:
         """A copy of the keys is not what is rotated."""
         self.refused({"store": str(self.store)}, {"FJMCP_KEYS": "(a ring)"}, "is a copy")
