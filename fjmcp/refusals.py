@@ -310,9 +310,6 @@ STORE_DOWN: Final = McpRefusal(
 
 # --- OAuth ---------------------------------------------------------------------------
 
-INVALID_REQUEST_OAUTH: Final = OAuthRefusal(
-    "invalid-request", "invalid_request", "The request is malformed."
-)
 # --- OAuth: registration (RFC 7591 §3.2.2) ---------------------------------------------
 
 REGISTRATION_MALFORMED: Final = OAuthRefusal(
