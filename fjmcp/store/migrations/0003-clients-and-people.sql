@@ -10,11 +10,13 @@ CREATE INDEX registrations_by_client ON registrations (client_id);
 
 ALTER TABLE clients ADD COLUMN fingerprint {blob};          -- digest of its metadata; NULL: joins nobody
 ALTER TABLE clients ADD COLUMN used_at DOUBLE PRECISION;    -- when a grant was last born or used; NULL: never
-UPDATE clients SET used_at = created_at WHERE client_id IN (SELECT client_id FROM grants);
+UPDATE clients SET used_at = (SELECT MAX(used_at) FROM grants WHERE grants.client_id = clients.client_id);
 CREATE INDEX clients_by_fingerprint ON clients (fingerprint, created_at);
 -- Whether a client has one: asked at each registration.
 CREATE INDEX codes_by_client ON codes (client_id);
 CREATE INDEX signins_by_client ON signins (client_id);
+-- Its other tabs: asked when somebody has signed in.
+CREATE INDEX signins_by_browser ON signins (browser);
 
 -- Client ID Metadata Documents, as they were last good.
 CREATE TABLE documents (
