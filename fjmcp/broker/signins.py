@@ -239,7 +239,7 @@ class SignIns:
 
     async def _answered(
         self, row: SignIn, verifier: bytes, back: FromForge, browser: Digest | None
-    ) -> ToClient | AnotherCame | Explained | OAuthRefusal:
+    ) -> ToClient | AnotherCame | Explained:
         refusal = self._judge(back)
         if refusal is None and back.code is not None:
             return await self._connect(row, verifier, back.code, browser)
@@ -259,7 +259,7 @@ class SignIns:
 
     async def _connect(
         self, row: SignIn, sealed: bytes, forge_code: str, browser: Digest | None
-    ) -> ToClient | AnotherCame | Explained | OAuthRefusal:
+    ) -> ToClient | AnotherCame | Explained:
         try:
             verifier = self._ring.open(sealed, signins.bound_verifier(row.signin)).decode()
         except Unsealable:
