@@ -224,6 +224,18 @@ class PreregisteredTests(SynchronousTestCase):
 
 
 class UseTests(BrokerCase):
+    def test_upkeep(self) -> None:
+        """The daemon's upkeep forgets a client that nobody came to use, and no other."""
+        self.app.tokens()
+        unused = self.broker.register()
+        self.broker.parts.upkeep.start()
+        self.addCleanup(self.broker.parts.upkeep.stop)
+        self.broker.advance(limits.CLIENT_UNUSED - 1)
+        self.assertEqual(read(self, unused.registered).status, 200)
+        self.broker.advance(limits.EXPIRE + 1)
+        self.assertEqual(read(self, unused.registered).status, 401)
+        self.assertEqual(read(self, self.app.registered).status, 200)
+
     def test_refresh_is_use(self) -> None:
         """A client is known for a year after its last refresh, not only after its last code."""
         tokens = self.app.tokens()
