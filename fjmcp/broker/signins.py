@@ -38,7 +38,7 @@ from fjmcp.broker.steps import Another, Begun, Ending
 from fjmcp.forge.client import Forge
 from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth.authorization import AuthorizationRequest, error_url, success_url
-from fjmcp.oauth.documents import Endpoints
+from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCESS_DENIED,

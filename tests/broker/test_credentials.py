@@ -12,7 +12,8 @@ from zope.interface import implementer
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential, SignedIn
-from fjmcp.forge.client import Refused, Troubled, User
+from fjmcp.forge.answers import Refused, Troubled
+from fjmcp.forge.people import User
 from fjmcp.oauth.tokens import Digest, Kind, digest, mint
 from fjmcp.refusals import (
     ACCOUNT_PROHIBITED,
