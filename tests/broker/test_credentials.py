@@ -347,7 +347,7 @@ class TroubleTests(Case):
         for each in asked:
             self.assertIs(self.successResultOf(each), CREDENTIAL_DEAD)
         self.assertEqual(self.node.slept, [ADA])
-        self.assertTrue(self.world.ask(accounts.is_dead, ADA))
+        self.assertTrue(self.world.account().dead)
         for _ in range(10):
             self.assertIs(self.successResultOf(self.ask()), CREDENTIAL_DEAD)
         self.assertEqual(self.server.waiting(), [])
