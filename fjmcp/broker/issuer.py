@@ -283,7 +283,7 @@ def _is_known(cursor: Cursor, client: Client) -> bool:
 
 def _note_use(cursor: Cursor, client: Client, now: float) -> None:
     if client.source is Source.DOCUMENT:
-        documents.use(cursor, client.client_id, now)
+        documents.note_use(cursor, client.client_id, now)
     else:
         clients.note_use(cursor, client.client_id, now)
 
