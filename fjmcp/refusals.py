@@ -310,9 +310,6 @@ STORE_DOWN: Final = McpRefusal(
 
 # --- OAuth ---------------------------------------------------------------------------
 
-INVALID_REQUEST_OAUTH: Final = OAuthRefusal(
-    "invalid-request", "invalid_request", "The request is malformed."
-)
 # --- OAuth: registration (RFC 7591 §3.2.2) ---------------------------------------------
 
 REGISTRATION_MALFORMED: Final = OAuthRefusal(
@@ -415,7 +412,7 @@ CLIENT_AUTH_TWICE: Final = OAuthRefusal(
 # document is not known yet.
 
 PARAMETER_TWICE: Final = OAuthRefusal(
-    "parameter-twice", "invalid_request", "A parameter was sent more than once."
+    "parameter-twice", "invalid_request", "A parameter was sent more than once. Send each once."
 )
 AUTHORIZE_CLIENT_UNNAMED: Final = OAuthRefusal(
     "authorize-client-unnamed",
@@ -524,18 +521,22 @@ CODE_EXPIRED: Final = OAuthRefusal(
     "code-expired", "invalid_grant", "The code has expired. Authorize again, and redeem it at once."
 )
 CODE_CLIENT: Final = OAuthRefusal(
-    "code-of-another-client", "invalid_grant", "The code was given to another client."
+    "code-of-another-client",
+    "invalid_grant",
+    "The code was given to another client. Authorize again.",
 )
 CODE_REDIRECT: Final = OAuthRefusal(
     "code-redirect",
     "invalid_grant",
-    "The redirect_uri is not the one of the authorization request.",
+    "The redirect_uri is not the one of the authorization request. Send that one.",
 )
 CODE_VERIFIER_MISSING: Final = OAuthRefusal(
     "code-verifier-missing", "invalid_grant", "PKCE is required. Send the code_verifier."
 )
 CODE_VERIFIER: Final = OAuthRefusal(
-    "code-verifier", "invalid_grant", "The code_verifier does not fit the code_challenge."
+    "code-verifier",
+    "invalid_grant",
+    "The code_verifier does not fit the code_challenge. Send the one that it was made of.",
 )
 CODE_REUSED: Final = OAuthRefusal(
     "code-reused",
@@ -548,7 +549,7 @@ REFRESH_UNKNOWN: Final = OAuthRefusal(
 REFRESH_CLIENT: Final = OAuthRefusal(
     "refresh-of-another-client",
     "invalid_grant",
-    "The refresh token was given to another client.",
+    "The refresh token was given to another client. Authorize again.",
 )
 REFRESH_REUSED: Final = OAuthRefusal(
     "refresh-reused",

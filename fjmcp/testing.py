@@ -66,7 +66,8 @@ from fjmcp.demo.browser import Body, Browser, Page
 from fjmcp.demo.forge.standin import StandIn
 from fjmcp.fetch.documents import Errand
 from fjmcp.forge.admission import Admission
-from fjmcp.forge.client import Pair, http_over
+from fjmcp.forge.client import http_over
+from fjmcp.forge.tokens import Pair
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint

@@ -172,11 +172,13 @@ TOKEN_ENDPOINT = (
     refusals.GRANT_OVER,
     refusals.GRANT_EXPIRED,
     refusals.ACCOUNT_DEAD,
+    *(refusals.asleep(refusals.ACCOUNT_DEAD, reason) for reason in refusals.WHY_ASLEEP),
     refusals.CLIENT_UNKNOWN,
     refusals.CLIENT_SECRET_WRONG,
     refusals.CLIENT_AUTH_METHOD,
     refusals.CLIENT_AUTH_MALFORMED,
     refusals.CLIENT_UNNAMED,
+    refusals.CLIENT_NOT_TAKEN,
     refusals.RESOURCE_FOREIGN,
     refusals.SCOPE_WIDENED,
     refusals.GRANT_TYPE_UNSUPPORTED,
@@ -184,10 +186,14 @@ TOKEN_ENDPOINT = (
     refusals.CODE_MISSING,
     refusals.REFRESH_TOKEN_MISSING,
     refusals.CLIENT_AUTH_TWICE,
+    refusals.PARAMETER_TWICE,
+    refusals.FORM_TYPE,
+    refusals.FORM_MALFORMED,
     refusals.OAUTH_STORE_DOWN,
     refusals.TOO_MANY_OF_GRANT,
     refusals.TOO_MANY_OF_CLIENT,
     refusals.TOO_MANY_OF_ADDRESS,
+    refusals.TOO_MANY,
 )
 """How the token endpoint refuses, what comes first standing first."""
 

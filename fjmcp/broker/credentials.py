@@ -49,7 +49,8 @@ from fjmcp.broker.flights import Flights
 from fjmcp.broker.looks import Denied, Looks
 from fjmcp.broker.pairs import Pairs
 from fjmcp.forge.admission import Admission
-from fjmcp.forge.client import ForgeToken, NewPair, Pair, Refused, Troubled
+from fjmcp.forge.answers import NewPair, Refused, Troubled
+from fjmcp.forge.tokens import ForgeToken, Pair
 from fjmcp.oauth.tokens import Digest
 from fjmcp.refusals import (
     CREDENTIAL_DEAD,

@@ -33,15 +33,8 @@ from fjmcp import limits
 from fjmcp.broker.looks import Admitted, Denied, Directory, Looks, Undecided
 from fjmcp.broker.pairs import Pairs
 from fjmcp.forge import scopes
-from fjmcp.forge.client import (
-    ForgeToken,
-    Introspected,
-    NewPair,
-    Outcome,
-    Pair,
-    Refused,
-    Troubled,
-)
+from fjmcp.forge.answers import Introspected, NewPair, Outcome, Refused, Troubled
+from fjmcp.forge.tokens import ForgeToken, Pair
 from fjmcp.oauth.tokens import Digest
 from fjmcp.refusals import (
     SCOPE_TOO_WIDE,

@@ -159,8 +159,9 @@ class Issuer:
         )
         if not isinstance(verdict, rules.Redeem):
             return self._no(cursor, verdict, now)
-        if accounts.is_dead(cursor, verdict.account_id):
-            return _dead(cursor, verdict.account_id), []
+        dead = _dead(cursor, verdict.account_id)
+        if dead is not None:
+            return dead, []
         if not _is_known(cursor, client):
             # Taken back since it was authenticated, and its grants have ended.
             return CLIENT_UNKNOWN, []
@@ -191,16 +192,17 @@ class Issuer:
         token = digest(TokenText(text))
         row = grants.refresh_token(cursor, token)
         grant = None if row is None else grants.grant(cursor, row.grant_id)
+        dead = None if grant is None else _dead(cursor, grant.account_id)
         verdict = rules.judge_refresh(
             row,
             grant,
             client_id=client.client_id,
             successor_used=grants.successor_used(cursor, token),
-            account_dead=grant is not None and accounts.is_dead(cursor, grant.account_id),
+            account_dead=dead is not None,
             now=now,
         )
-        if grant is not None and verdict == rules.Refuse(ACCOUNT_DEAD):
-            return _dead(cursor, grant.account_id), []
+        if dead is not None and verdict == rules.Refuse(ACCOUNT_DEAD):
+            return dead, []
         if isinstance(verdict, rules.Refuse | rules.EndGrant):
             return self._no(cursor, verdict, now)
         assert row is not None and grant is not None
@@ -281,15 +283,17 @@ def _is_known(cursor: Cursor, client: Client) -> bool:
 
 def _note_use(cursor: Cursor, client: Client, now: float) -> None:
     if client.source is Source.DOCUMENT:
-        documents.use(cursor, client.client_id, now)
+        documents.note_use(cursor, client.client_id, now)
     else:
         clients.note_use(cursor, client.client_id, now)
 
 
-def _dead(cursor: Cursor, account_id: int) -> OAuthRefusal:
-    """How a dead account's code or refresh token is refused."""
+def _dead(cursor: Cursor, account_id: int) -> OAuthRefusal | None:
+    """How a dead account's code or refresh token is refused; None if it is not dead."""
     row = accounts.find(cursor, account_id)
-    return asleep(ACCOUNT_DEAD, None if row is None else row.dead_reason)
+    if row is None:
+        return ACCOUNT_DEAD
+    return asleep(ACCOUNT_DEAD, row.dead_reason) if row.dead else None
 
 
 def _bound(token: Digest) -> str:

@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from fjmcp import limits
-from fjmcp.forge.client import Pair, Troubled
+from fjmcp.forge.answers import Troubled
+from fjmcp.forge.tokens import Pair
 from fjmcp.oauth.tokens import Digest
 from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account, SealedPair

@@ -38,7 +38,7 @@ from fjmcp.broker.steps import Another, Begun, Ending
 from fjmcp.forge.client import Forge
 from fjmcp.meter import SILENT, Meter, OAuth
 from fjmcp.oauth.authorization import AuthorizationRequest, error_url, success_url
-from fjmcp.oauth.documents import Endpoints
+from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import (
     ACCESS_DENIED,
@@ -239,7 +239,7 @@ class SignIns:
 
     async def _answered(
         self, row: SignIn, verifier: bytes, back: FromForge, browser: Digest | None
-    ) -> ToClient | AnotherCame | Explained | OAuthRefusal:
+    ) -> ToClient | AnotherCame | Explained:
         refusal = self._judge(back)
         if refusal is None and back.code is not None:
             return await self._connect(row, verifier, back.code, browser)
@@ -259,7 +259,7 @@ class SignIns:
 
     async def _connect(
         self, row: SignIn, sealed: bytes, forge_code: str, browser: Digest | None
-    ) -> ToClient | AnotherCame | Explained | OAuthRefusal:
+    ) -> ToClient | AnotherCame | Explained:
         try:
             verifier = self._ring.open(sealed, signins.bound_verifier(row.signin)).decode()
         except Unsealable:

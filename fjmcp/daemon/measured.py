@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from fjmcp.broker.exchanges import Peer
-from fjmcp.forge.client import Introspected, NewPair, Outcome, Refused, Troubled, User
+from fjmcp.forge.answers import Introspected, NewPair, Outcome, Refused, Troubled
+from fjmcp.forge.people import User
 from fjmcp.forge.tokens import ForgeToken
 from fjmcp.meter import Meter
 from fjmcp.store.transactions import Lane, StoreDown, Work

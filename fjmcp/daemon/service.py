@@ -38,7 +38,8 @@ from fjmcp.daemon.systemd import Supervisor
 from fjmcp.daemon.version import VERSION, build
 from fjmcp.fetch.guard import Strangers
 from fjmcp.fetch.names import system_look_up
-from fjmcp.forge.client import Forge, Troubled, forge_http
+from fjmcp.forge.answers import Troubled
+from fjmcp.forge.client import Forge, forge_http
 from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.store import keys

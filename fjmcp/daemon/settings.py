@@ -61,6 +61,7 @@ class Settings:
     :ivar allowed_origins: of web pages that may call, each as browsers spell it.
     :ivar allow_users: logins; none is no list.
     :ivar allow_orgs: organizations, and teams as `organization:team`; likewise.
+    :ivar deny_admins: whether administrators of that Forgejo are kept out.
     """
 
     listen: str

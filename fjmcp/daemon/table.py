@@ -337,8 +337,9 @@ TABLE: Final[tuple[Option, ...]] = (
     Option(
         "registration",
         CLIENTS,
-        "Whether clients may register themselves, as most assistants do. Without it only those that"
-        " have a metadata document and those of preregistered-client can connect.",
+        "Whether clients may register themselves, as most assistants do. Without it only those can"
+        " connect that registered before, have a metadata document, or are of"
+        " --preregistered-client.",
         shapes.switch,
         example="false",
         default="true",

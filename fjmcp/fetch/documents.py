@@ -42,7 +42,7 @@ class Unfetched:
     No document.
 
     :ivar reason: for the log, exact.
-    :ivar words: for a person, after "it cannot be fetched from its host:".
+    :ivar words: for a person, after "which cannot be fetched:".
     :ivar status: of the answer, if there was one.
     """
 

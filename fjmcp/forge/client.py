@@ -51,20 +51,6 @@ from fjmcp.forge.people import User
 from fjmcp.forge.tokens import ForgeToken, Pair, scrub
 from fjmcp.responses import TooLong, timed_out, whole
 
-__all__ = [
-    "Forge",
-    "ForgeToken",
-    "Introspected",
-    "NewPair",
-    "Outcome",
-    "Pair",
-    "Refused",
-    "Troubled",
-    "User",
-    "forge_http",
-    "http_over",
-]
-
 AUTHORIZE: Final = "/login/oauth/authorize"
 TOKEN: Final = "/login/oauth/access_token"
 INTROSPECT: Final = "/login/oauth/introspect"

@@ -114,7 +114,7 @@ def _goes_by(host: str) -> OAuthRefusal:
     return CLIENT_NOT_TAKEN.saying(
         f"It goes by {host}, which is the host of this server or of Forgejo, and people would take"
         " it for that. Whoever runs this server can write it into the configuration"
-        " (preregistered-client)."
+        " (--preregistered-client)."
     )
 
 

@@ -13,7 +13,6 @@ from urllib.parse import unquote_plus
 
 from attrs import frozen
 
-from fjmcp.oauth import redirects
 from fjmcp.oauth.metadata import BASIC, NONE, POST, ClientMetadata
 from fjmcp.oauth.tokens import Digest, TokenText, digest, same
 from fjmcp.refusals import (
@@ -56,12 +55,6 @@ class Client:
         # Who was given a secret by a person sends it in whichever way it has.
         by_hand = self.source is Source.CONFIGURED and self.secrets
         return _WITH_SECRET if by_hand else frozenset({method})
-
-    @property
-    def loopback_only(self) -> bool:
-        """Whether every redirect URI is on the person's own computer, where any program may
-        call itself this client."""
-        return all(redirects.is_loopback(uri) for uri in self.metadata.redirect_uris)
 
 
 # --- authentication -----------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from fjmcp.oauth.authorization import plain_text
-from fjmcp.oauth.endpoints import Endpoints as Endpoints
+from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.metadata import AUTH_METHODS, GRANT_TYPES, RESPONSE_TYPES
 from fjmcp.oauth.scopes import BOTH, OFFLINE
 from fjmcp.refusals import McpRefusal

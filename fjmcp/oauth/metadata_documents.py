@@ -68,7 +68,9 @@ def judge_url(client_id: str) -> Uri | OAuthRefusal:
 
 
 def _wrong_url(problem: str) -> OAuthRefusal:
-    return AUTHORIZE_DOCUMENT_URL.saying(f"{AUTHORIZE_DOCUMENT_URL.description} {problem}")
+    return AUTHORIZE_DOCUMENT_URL.saying(
+        f"{AUTHORIZE_DOCUMENT_URL.description} {problem} Tell whoever makes the application."
+    )
 
 
 # --- the document -------------------------------------------------------------------

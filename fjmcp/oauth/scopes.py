@@ -73,18 +73,6 @@ def narrow_refresh(held: Scopes, asked_text: str | None) -> Scopes | OAuthRefusa
     return Scopes(rights | (held.words & {OFFLINE})) if rights else held
 
 
-def response_scope(held: Scopes, asked_text: str | None) -> str | None:
-    """
-    The `scope` member of a token response for what the client asked in its own words.
-
-    None where it may be left out; to send it always is right too.
-    """
-    # RFC 6749 §5.1: "OPTIONAL, if identical to the scope requested by the client;
-    # otherwise, REQUIRED."
-    said = None if asked_text is None else frozenset(asked_text.split())
-    return None if said == held.words else str(held)
-
-
 def _ours(text: str | None) -> frozenset[str]:
     words = frozenset((text or "").split()) & frozenset(_CANONICAL)
     return words | {READ} if WRITE in words else words

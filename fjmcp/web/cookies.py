@@ -12,7 +12,7 @@ from attrs import frozen
 from twisted.web.http import Request
 
 from fjmcp import limits
-from fjmcp.oauth.documents import Endpoints
+from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import TokenText, digest
 
 _LONGEST = 128

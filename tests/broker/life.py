@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential
-from fjmcp.forge.client import NewPair, Pair
+from fjmcp.forge.answers import NewPair
+from fjmcp.forge.tokens import Pair
 from fjmcp.oauth.clients import Client
 from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.store.queries import grants

@@ -22,16 +22,9 @@ from twisted.internet.task import Clock
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credentials
-from fjmcp.forge.client import (
-    ForgeToken,
-    Introspected,
-    NewPair,
-    Outcome,
-    Pair,
-    Refused,
-    Troubled,
-    User,
-)
+from fjmcp.forge.answers import Introspected, NewPair, Outcome, Refused, Troubled
+from fjmcp.forge.people import User
+from fjmcp.forge.tokens import ForgeToken, Pair
 from fjmcp.oauth.tokens import Digest, Kind, digest, mint
 from fjmcp.store.queries import accounts
 from fjmcp.store.queries.accounts import Account

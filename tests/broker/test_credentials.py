@@ -12,7 +12,8 @@ from zope.interface import implementer
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential, SignedIn
-from fjmcp.forge.client import Refused, Troubled, User
+from fjmcp.forge.answers import Refused, Troubled
+from fjmcp.forge.people import User
 from fjmcp.oauth.tokens import Digest, Kind, digest, mint
 from fjmcp.refusals import (
     ACCOUNT_PROHIBITED,
@@ -346,7 +347,7 @@ class TroubleTests(Case):
         for each in asked:
             self.assertIs(self.successResultOf(each), CREDENTIAL_DEAD)
         self.assertEqual(self.node.slept, [ADA])
-        self.assertTrue(self.world.ask(accounts.is_dead, ADA))
+        self.assertTrue(self.world.account().dead)
         for _ in range(10):
             self.assertIs(self.successResultOf(self.ask()), CREDENTIAL_DEAD)
         self.assertEqual(self.server.waiting(), [])
@@ -801,7 +802,9 @@ class RaceTests(Case):
         self.server.deliver(exchange)
         self.successResultOf(signing)
         self.world.clock.advance(5.0)
+        seen = len(self.server.sights)
         self.server.deliver(refresh)
+        self.assertEqual(len(self.server.sights), seen, "a pair that was not kept is not used")
         credential = self.successResultOf(asked)
         assert isinstance(credential, Credential)
         self.assertEqual(self.world.account().forge_count, 3)

@@ -22,7 +22,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential, SignedIn
-from fjmcp.forge.client import NewPair, Pair, Refused, User
+from fjmcp.forge.answers import NewPair, Refused
+from fjmcp.forge.people import User
+from fjmcp.forge.tokens import Pair
 from fjmcp.refusals import ACCOUNT_PROHIBITED, CREDENTIAL_DEAD, asleep
 from tests.broker.model import ADA, BOB, LOGINS, Node, Sight, World
 

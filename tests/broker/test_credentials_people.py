@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential, SignedIn
 from fjmcp.forge.admission import Admission
-from fjmcp.forge.client import Refused, Troubled, User
+from fjmcp.forge.answers import Refused, Troubled
+from fjmcp.forge.people import User
 from fjmcp.refusals import (
     ACCOUNT_PROHIBITED,
     ADMIN_NOT_LET_IN,

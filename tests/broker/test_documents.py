@@ -385,7 +385,7 @@ class ManyTests(Case):
                 url = f"https://{number}.example/x"
                 metadata = ClientMetadata(("https://client.example/callback",))
                 documents.keep(cursor, Document(url, metadata, EPOCH - number, EPOCH))
-            documents.use(cursor, f"https://{limits.DOCUMENTS - 1}.example/x", EPOCH)
+            documents.note_use(cursor, f"https://{limits.DOCUMENTS - 1}.example/x", EPOCH)
 
         self.got(self.store.write(fill))
         self.hosts.publish(document())

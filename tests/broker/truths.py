@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential
-from fjmcp.forge.client import Introspected
+from fjmcp.forge.answers import Introspected
 from fjmcp.oauth.grants import Act
 from fjmcp.refusals import CREDENTIAL_DEAD
 from tests.broker.answers import ask, connect

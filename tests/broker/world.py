@@ -26,7 +26,8 @@ from fjmcp.broker.issuer import Issuer
 from fjmcp.broker.registrar import Registrar
 from fjmcp.broker.signins import Asked, FromForge, Onward, SignIns, ToClient
 from fjmcp.fetch.documents import Fetcher
-from fjmcp.forge.client import Forge, ForgeToken
+from fjmcp.forge.client import Forge
+from fjmcp.forge.tokens import ForgeToken
 from fjmcp.oauth.authorization import AuthorizationRequest, Params
 from fjmcp.oauth.clients import Client
 from fjmcp.oauth.endpoints import Endpoints

@@ -18,7 +18,8 @@ from fjmcp.broker.links import Phase
 from fjmcp.daemon.measured import MeasuredLane, MeasuredPeer
 from fjmcp.daemon.metrics import METHODS, OTHER, Few, Metrics
 from fjmcp.daemon.pulse import Pulse
-from fjmcp.forge.client import Introspected, NewPair, Outcome, Refused, Troubled, User
+from fjmcp.forge.answers import Introspected, NewPair, Outcome, Refused, Troubled
+from fjmcp.forge.people import User
 from fjmcp.forge.tokens import ForgeToken, Pair
 from fjmcp.meter import Meter, OAuth
 from fjmcp.oauth.endpoints import Endpoints

@@ -138,10 +138,12 @@ class SettingsTests(SynchronousTestCase):
             )
 
     def test_command_line(self) -> None:
-        """A secret on the command line is warned of."""
-        flags = {"preregistered-client": [f"id=a redirect={CLAUDE} secret=s"]}
-        found = gather(flags, {})
+        """A secret on the command line is warned of; nobody else reads the environment."""
+        client = f"id=a redirect={CLAUDE} secret=s"
+        found = gather({"preregistered-client": [client]}, {})
         self.assertTrue(any("secret-file=" in warning for warning in found.warnings))
+        found = self.gather(FJMCP_PREREGISTERED_CLIENT=f"'{client}'")
+        self.assertEqual(found.warnings, ())
 
     def test_clients(self) -> None:
         """`clients` and `registration` are read; by default any client may register itself."""

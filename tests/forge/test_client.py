@@ -29,18 +29,10 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from fjmcp import limits
-from fjmcp.forge.client import (
-    Forge,
-    ForgeToken,
-    Introspected,
-    NewPair,
-    Pair,
-    Refused,
-    Troubled,
-    User,
-    forge_http,
-    http_over,
-)
+from fjmcp.forge.answers import Introspected, NewPair, Refused, Troubled
+from fjmcp.forge.client import Forge, forge_http, http_over
+from fjmcp.forge.people import User
+from fjmcp.forge.tokens import ForgeToken, Pair
 from tests.forge.test_tokens import REPLY
 
 T = TypeVar("T")

@@ -12,11 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import refusals
 from fjmcp.oauth.documents import (
     METADATA_PATHS,
-    Endpoints,
     authorization_server,
     challenge,
     protected_resource,
 )
+from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.refusals import McpRefusal
 
 HOME = Endpoints("https://mcp.example.org")

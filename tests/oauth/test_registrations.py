@@ -16,7 +16,7 @@ from fjmcp.oauth.metadata import ClientMetadata, clean_name
 from fjmcp.oauth.registrations import judge_registration, registration_response
 from fjmcp.oauth.tokens import Kind, digest, mint
 from fjmcp.refusals import OAuthRefusal
-from tests.oauth.captured import CLAUDE, CURSOR, MCP_REMOTE, REGISTRATIONS, VS_CODE
+from tests.oauth.captured import CLAUDE, CURSOR, REGISTRATIONS, VS_CODE
 
 HOME = Endpoints("https://mcp.example.org")
 MANAGEMENT = mint(Kind.REGISTRATION)
@@ -102,11 +102,6 @@ class Captured(SynchronousTestCase):
             Client("c1", (), registered(CURSOR), 5.0), None, MANAGEMENT, HOME
         )
         self.assertEqual(answer["redirect_uris"], CURSOR["redirect_uris"])
-
-    def test_loopback_only(self) -> None:
-        """A client is known as loopback-only if it has no redirect URI elsewhere."""
-        self.assertTrue(Client("c", (), registered(MCP_REMOTE), 0.0).loopback_only)
-        self.assertFalse(Client("c", (), registered(VS_CODE), 0.0).loopback_only)
 
 
 class Registration(SynchronousTestCase):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.oauth.scopes import BOTH, Scopes, narrow_refresh, response_scope
+from fjmcp.oauth.scopes import BOTH, Scopes, narrow_refresh
 from fjmcp.refusals import SCOPE_WIDENED, OAuthRefusal
 
 words = st.sampled_from(
@@ -54,17 +54,6 @@ class Granting(SynchronousTestCase):
         self.assertEqual(
             "offline_access" in held.words, "offline_access" in (asked or "").split(" ")
         )
-
-    def test_response_tells_the_difference(self) -> None:
-        """The token response carries scope unless the client asked exactly that."""
-        for asked, told in [
-            (None, "forge:read forge:write"),
-            ("forge:read", "forge:read forge:write"),
-            ("forge:write", "forge:read forge:write"),
-            ("forge:read forge:write openid", "forge:read forge:write"),
-            ("forge:write forge:read", None),
-        ]:
-            self.assertEqual(response_scope(BOTH, asked), told, asked)
 
 
 class Refreshing(SynchronousTestCase):

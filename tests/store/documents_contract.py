@@ -71,8 +71,8 @@ class DocumentsContract(_Contract):
         def fill(cursor: Cursor) -> None:
             for each in (used, asked, waits, unused):
                 documents.keep(cursor, each)
-            documents.use(cursor, used.client_id, AT)
-            documents.use(cursor, "https://nobody/metadata", AT)
+            documents.note_use(cursor, used.client_id, AT)
+            documents.note_use(cursor, "https://nobody/metadata", AT)
             request = evolve(REQUEST, client_id=asked.client_id)
             signins.begin(cursor, secret(), secret(), request, AT)
             request = evolve(REQUEST, client_id=waits.client_id)
@@ -112,7 +112,7 @@ class DocumentsContract(_Contract):
             for each in (used, asked, unused):
                 documents.keep(cursor, each)
             documents.keep(cursor, evolve(young, fetched_at=AT + 1))
-            documents.use(cursor, used.client_id, AT)
+            documents.note_use(cursor, used.client_id, AT)
             request = evolve(REQUEST, client_id=asked.client_id)
             signins.begin(cursor, secret(), secret(), request, late - 1)
 
@@ -136,7 +136,7 @@ class DocumentsContract(_Contract):
         def fill(cursor: Cursor) -> None:
             for each in (over, lives, waits, asked, again):
                 documents.keep(cursor, each)
-                documents.use(cursor, each.client_id, AT)
+                documents.note_use(cursor, each.client_id, AT)
             grants.add(cursor, "ended", 7, over.client_id, "", AT)
             grants.end(cursor, "ended", "revoked", AT)
             grants.add(cursor, "live", 7, lives.client_id, "", late - 1)
@@ -144,7 +144,7 @@ class DocumentsContract(_Contract):
             grants.add_code(cursor, secret(), 7, request, late - 1)
             request = evolve(REQUEST, client_id=asked.client_id)
             signins.begin(cursor, secret(), secret(), request, late - 1)
-            documents.use(cursor, again.client_id, AT + 1)
+            documents.note_use(cursor, again.client_id, AT + 1)
 
         await store.write(fill)
         await store.write(expiry.sweep, late - 1)

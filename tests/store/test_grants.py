@@ -98,6 +98,9 @@ class PlanTests(InMemory):
             consents.drop_expired(watch, 0.0)
             signins.confirm(watch, token, token, token, 0.0)
             signins.ask(watch, token, token, 7)
+            signins.come_back(watch, token, 0.0)
+            signins.follow(watch, token, token)
+            consents.unknow(watch, token)
             return watch.plans
 
         plans = now(memory_store().read(ask))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from typing import Any, Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,6 +12,32 @@ from fjmcp.store.transactions import WRITE, SqliteCursor, in_transaction
 ONE = Script(1, "0001-one.sql", "CREATE TABLE one (a {blob} PRIMARY KEY);")
 TWO = Script(2, "0002-two.sql", "ALTER TABLE one ADD COLUMN b TEXT;\nCREATE TABLE two (a TEXT);")
 BROKEN = Script(2, "0002-broken.sql", "CREATE TABLE two (a TEXT);\nCREATE TABLE two (a TEXT);")
+
+
+ROWS: Final[Mapping[int, Mapping[str, list[tuple[Any, ...]]]]] = {
+    1: {
+        "clients": [
+            ("used", "none", None, "{}", 100.0),
+            ("unused", "client_secret_post", b"secret", "{}", 110.0),
+        ],
+        "accounts": [
+            (7, "Ada", b"pair", 3, 11, 5, 100.0, 200.0, None, None, None, None, 90.0),
+            (8, "bob", None, 1, None, None, 100.0, 200.0, 150.0, "node", 160.0, 170.0, 90.0),
+        ],
+        "signins": [
+            (b"in", b"tab", "used", "{}", b"state", b"pkce", 1.0, 2.0, b"pair", 100.0, 700.0)
+        ],
+        "codes": [(b"code", "unused", 7, "{}", 160.0, None)],
+        "grants": [
+            ("live", 7, "used", "forge:read", 100.0, 300.0, None, None),
+            ("over", 7, "used", "forge:read", 100.0, 200.0, 210.0, "revoked"),
+        ],
+        "access_tokens": [(b"access", "live", 900.0)],
+        "refresh_tokens": [(b"refresh", "live", b"before", 100.0, 101.0, b"sealed")],
+    },
+    2: {"sessions": [(b"session", 7, "used", "{}", b"told", 100.0, 300.0)]},
+}
+"""A row or two for each table of a version of our schema."""
 
 
 class StatementsTests(SynchronousTestCase):
@@ -43,9 +71,47 @@ class UpgradeTests(SynchronousTestCase):
             lambda cursor: upgrade(cursor, scripts, blob="BLOB", before=self.copied.append),
         )
 
-    def tables(self) -> set[str]:
-        rows = SqliteCursor(self.connection).many("SELECT name FROM sqlite_master WHERE sql > ''")
+    def tables(self, kind: str = "%") -> set[str]:
+        rows = SqliteCursor(self.connection).many(
+            "SELECT name FROM sqlite_master WHERE sql > '' AND type LIKE ?", kind
+        )
         return {name for (name,) in rows}
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        return SqliteCursor(self.connection).many(f"SELECT * FROM {table}")
+
+    def test_from_ours(self) -> None:
+        """From each older version of our schema all rows are there afterwards, as they were, and
+        the schema is that of an empty store; a client is in use since its last grant was."""
+        scripts = ours()
+        self.upgrade(*scripts)
+        whole = self.schema()
+        self.assertEqual(sorted(ROWS), list(range(1, len(scripts))))
+        for have in ROWS:
+            self.setUp()
+            self.upgrade(*scripts[:have])
+            filled = {
+                table: rows
+                for since in ROWS
+                if since <= have
+                for table, rows in ROWS[since].items()
+            }
+            self.assertEqual({*filled, "schema_version"}, self.tables("table"))
+            for table, rows in filled.items():
+                for row in rows:
+                    marks = ", ".join("?" * len(row))
+                    self.connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+            self.upgrade(*scripts)
+            self.assertEqual(self.schema(), whole)
+            for table, rows in filled.items():
+                kept = [row[: len(rows[0])] for row in self.rows(table)]
+                self.assertEqual(kept, rows, table)
+            used = SqliteCursor(self.connection).many("SELECT client_id, used_at FROM clients")
+            self.assertEqual(used, [("used", 300.0), ("unused", None)])
+
+    def schema(self) -> list[tuple[Any, ...]]:
+        cursor = SqliteCursor(self.connection)
+        return cursor.many("SELECT type, name, sql FROM sqlite_master ORDER BY name")
 
     def test_from_nothing(self) -> None:
         """An empty database gets every script, in order, and no copy is made of it."""

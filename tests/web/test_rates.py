@@ -338,6 +338,11 @@ class PageTests(Doors):
             self.assert_refused(self.at(FLOODER).post_form(path, {}, **DATA))
         self.assertEqual(self.register(HONEST).status, 201)
         self.assertEqual(self.guess(self.broker.register(), HONEST).status, 400)
+        for path in ("/oauth/authorize", "/oauth/callback?state=x"):
+            self.assertEqual(self.at(HONEST).get(path).status, 400)
+        for path in ("/oauth/register", "/oauth/token"):
+            # Who knocks at the other doors lets no share be forgotten.
+            self.assert_refused(self.at(FLOODER).post_form(path, {}, **DATA))
 
     def test_visitors(self) -> None:
         """A page that one network visits takes nothing of what programs there have."""

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.daemon import preregistered
 from fjmcp.oauth.clientele import Clientele
+from fjmcp.store.queries import expiry
 from fjmcp.testing import CLIENT_URL, FORGE_URL, PUBLIC_URL, Visit, WholeBroker, now
 from tests.oauth.captured import CLAUDE, REGISTRATIONS, Registration
 from tests.web.whole import BrokerCase
@@ -220,6 +221,37 @@ class PreregisteredTests(SynchronousTestCase):
 
     def assert_client_unknown(self, visit: Visit) -> None:
         self.assertEqual((visit.status, visit.json()["error"]), (401, "invalid_client"))
+
+
+class UseTests(BrokerCase):
+    def test_upkeep(self) -> None:
+        """The daemon's upkeep forgets a client that nobody came to use, and no other."""
+        self.app.tokens()
+        unused = self.broker.register()
+        self.broker.parts.upkeep.start()
+        self.addCleanup(self.broker.parts.upkeep.stop)
+        self.broker.advance(limits.CLIENT_UNUSED - 1)
+        self.assertEqual(read(self, unused.registered).status, 200)
+        self.broker.advance(limits.EXPIRE + 1)
+        self.assertEqual(read(self, unused.registered).status, 401)
+        self.assertEqual(read(self, self.app.registered).status, 200)
+
+    def test_refresh_is_use(self) -> None:
+        """A client is known for a year after its last refresh, not only after its last code."""
+        tokens = self.app.tokens()
+        self.broker.advance(limits.GRANT_IDLE / 2)
+        tokens = self.app.refresh(tokens["refresh_token"]).json()
+        self.assertEqual(self.app.revoke(tokens["refresh_token"]).status, 200)
+        self.broker.advance(limits.CLIENT_IDLE - 1)
+        self.expire()
+        self.assertEqual(read(self, self.app.registered).status, 200)
+        self.broker.advance(1)
+        self.expire()
+        self.assertEqual(read(self, self.app.registered).status, 401)
+
+    def expire(self) -> None:
+        now(self.broker.store.write(expiry.sweep, self.broker.reactor.seconds()))
+        now(self.broker.parts.registrar.expire())
 
 
 class ManageTests(BrokerCase):

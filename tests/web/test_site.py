@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_TROUBLED, INVALID_REQUEST_OAUTH
+from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_TROUBLED, FORM_MALFORMED
 from fjmcp.store.transactions import StoreDown
 from fjmcp.testing import Visit, Visitor
 from fjmcp.web.channel import SiteRequest
@@ -136,12 +136,12 @@ class AnswerTests(SiteTestCase):
 
     def test_oauth_refusal(self) -> None:
         """A refusal at an OAuth endpoint is JSON; on a page it is a page."""
-        self.answering(INVALID_REQUEST_OAUTH)
+        self.answering(FORM_MALFORMED)
         self.assert_oauth_error(self.visitor.post_form("/token", {}), 400, "invalid_request")
         visit = self.visitor.get("/page")
         self.assertEqual(visit.status, 400)
         self.assertEqual(visit.header("content-type"), "text/html; charset=utf-8")
-        self.assertIn(b"malformed", visit.body)
+        self.assertIn(b"not a urlencoded form", visit.body)
 
     def test_mcp_refusal(self) -> None:
         """A refusal at the MCP endpoint is a JSON-RPC error, with its challenge and its wait."""

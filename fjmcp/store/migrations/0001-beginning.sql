@@ -19,7 +19,7 @@ CREATE TABLE accounts (
     forge_count     BIGINT,                     -- `cnt` of the pair, likewise
     received_at     DOUBLE PRECISION NOT NULL,  -- when Forgejo's reply with the pair came
     expires_at      DOUBLE PRECISION NOT NULL,  -- end of the access token at Forgejo
-    dead_since      DOUBLE PRECISION,           -- set when Forgejo refused the credential
+    dead_since      DOUBLE PRECISION,           -- set when Forgejo refused the credential, or its person may not come in
     refresh_owner   TEXT,                       -- who has claimed the refresh
     refresh_until   DOUBLE PRECISION,           -- when that claim lapses
     retry_after     DOUBLE PRECISION,           -- no refresh before, after a troubled one

@@ -10,12 +10,14 @@ CREATE INDEX registrations_by_client ON registrations (client_id);
 
 ALTER TABLE clients ADD COLUMN fingerprint {blob};          -- digest of its metadata; NULL: joins nobody
 ALTER TABLE clients ADD COLUMN used_at DOUBLE PRECISION;    -- when a grant was last born or used; NULL: never
-UPDATE clients SET used_at = created_at WHERE client_id IN (SELECT client_id FROM grants);
+UPDATE clients SET used_at = (SELECT MAX(used_at) FROM grants WHERE grants.client_id = clients.client_id);
 CREATE INDEX clients_by_fingerprint ON clients (fingerprint, created_at);
 CREATE INDEX clients_by_use ON clients (used_at, created_at);
 -- Whether a client has one: asked at each registration.
 CREATE INDEX codes_by_client ON codes (client_id);
 CREATE INDEX signins_by_client ON signins (client_id);
+-- Its other tabs: asked when somebody has signed in.
+CREATE INDEX signins_by_browser ON signins (browser);
 
 -- Client ID Metadata Documents, as they were last good.
 CREATE TABLE documents (
@@ -54,4 +56,4 @@ ALTER TABLE grants ADD COLUMN secret_digest {blob};         -- NULL: it has no s
 ALTER TABLE grants ADD COLUMN name TEXT;                    -- NULL for a client's
 ALTER TABLE grants ADD COLUMN expires_at DOUBLE PRECISION;  -- NULL: when the rules end it
 
-ALTER TABLE accounts ADD COLUMN dead_reason TEXT;           -- why dead_since is set; NULL: Forgejo refused
+ALTER TABLE accounts ADD COLUMN dead_reason TEXT;           -- why its person may not come in; NULL: Forgejo refused

@@ -184,12 +184,6 @@ def sleeping(cursor: Cursor, before: float, now: float, most: int) -> list[Accou
     return [Account(*row) for row in rows]
 
 
-def is_dead(cursor: Cursor, account_id: int) -> bool:
-    """Whether a new sign-in is the only way on for this account."""
-    row = find(cursor, account_id)
-    return row is None or row.dead
-
-
 def claim(cursor: Cursor, account_id: int, version: int, owner: str, now: float) -> Account | None:
     """
     Take the right to refresh this version, for `limits.REFRESH_CLAIM`.

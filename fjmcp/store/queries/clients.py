@@ -76,8 +76,7 @@ def twin(cursor: Cursor, metadata: ClientMetadata, now: float) -> Client | None:
         now,
         limits.TWINS,
     )
-    found = None if row is None else find(cursor, row[0])
-    return found if found is not None and found.metadata == metadata else None
+    return None if row is None else find(cursor, row[0])
 
 
 def note_use(cursor: Cursor, client_id: str, now: float) -> None:
@@ -124,7 +123,7 @@ def withdraw(cursor: Cursor, token: Digest) -> tuple[bool, Digest | None]:
         return False, None
     client_id, secret = row
     gone = cursor.one(
-        "DELETE FROM clients WHERE client_id = ? AND secret_digest IS NULL"
+        "DELETE FROM clients WHERE client_id = ?"
         " AND client_id NOT IN (SELECT client_id FROM registrations) RETURNING client_id",
         client_id,
     )

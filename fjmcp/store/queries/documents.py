@@ -52,7 +52,7 @@ def keep(cursor: Cursor, document: Document) -> None:
     )
 
 
-def use(cursor: Cursor, client_id: str, now: float) -> None:
+def note_use(cursor: Cursor, client_id: str, now: float) -> None:
     """A grant of it was born or used; a client without a row (a shipped one) has none to note."""
     cursor.execute("UPDATE documents SET used_at = ? WHERE client_id = ?", now, client_id)
 
