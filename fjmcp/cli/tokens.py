@@ -246,9 +246,8 @@ def _why_not(why: NotMade, user: str) -> str:
     if known is not None:
         return f"A token of {user} would be refused. {known}"
     return (
-        f"The account of {user} sleeps, so a token would be refused: Forgejo no longer honours its"
-        f" sign-in, or its person may not come in any more. Sign in again as {user}, through any"
-        " assistant; if that is refused, the page says why. Then run this again."
+        f"Forgejo no longer honours the sign-in of {user}, so a token would be refused. Sign in"
+        f" again as {user}, through any assistant, and run this again."
     )
 
 

@@ -118,6 +118,7 @@ _LOOKALIKES: Final = {
     **str.maketrans("\u03b1\u03f2\u03b5\u03b7\u03b9\u03bf\u03c1\u03c4\u03c5\u03bd", "acehloptuv"),
     **str.maketrans("\u03bb\u03c7\u0445\u0251\u028c\u0254\u0269\u028a", "axxaaclu"),
     **str.maketrans("ij01!|345@\u20ac", "llollleasae"),
+    **str.maketrans("\u2223\u23d0\u01c0\u212e", "llle"),
 }
 
 _LATIN: Final = re.compile(r".*\b(?:LATIN|REGIONAL INDICATOR)\b.* ([A-Z])(?: WITH .+)?")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from typing import Any, Final
 
@@ -88,6 +89,14 @@ class ClientMetadata:
 # --- one member each --------------------------------------------------------------
 
 
+# Letters, marks and signs that show nothing: those of Unicode's Default_Ignorable_Code_Point that
+# are no format characters, and a few that are blank by their name.
+_BLANK: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U00016fe4\U0001d159\U000e0100-\U000e01ef]"
+)
+
+
 def clean_name(name: str) -> str:
     """
     A name that shows what it holds, at most `limits.CLIENT_NAME` characters.
@@ -97,7 +106,7 @@ def clean_name(name: str) -> str:
     """
     kept: list[str] = []
     marks = 0
-    for character in unicodedata.normalize("NFC", name[: 8 * limits.CLIENT_NAME]):
+    for character in _BLANK.sub("", unicodedata.normalize("NFC", name[: 8 * limits.CLIENT_NAME])):
         category = unicodedata.category(character)
         if category in ("Cc", "Zs", "Zl", "Zp"):
             character = " "

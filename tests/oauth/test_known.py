@@ -130,6 +130,8 @@ class AssistantTests(SynchronousTestCase):
             ("\u13df\u13deaude", ["Claude"]),
             ("Anthrop\u0131c", ["Anthropic"]),
             ("\u041epenA\u0406", ["OpenAI"]),
+            ("C\u2223aude C\u23d0aude", ["Claude"]),
+            ("Claud\u212e", ["Claude"]),
             ("Code\u0445", ["Codex"]),
             ("Code\u03c7", ["Codex"]),
             ("V\u0405 \u0421ode", ["VS Code"]),

@@ -251,6 +251,8 @@ class Names(SynchronousTestCase):
             ("\u200b \u202e", ""),
             ("名前 \N{PARTY POPPER}", "名前 \N{PARTY POPPER}"),
             ("<b>&amp;", "<b>&amp;"),
+            ("Cl\u1160aude\u115f\u3164\uffa0", "Claude"),
+            ("Cl\u034fau\u17b4de\ufe0f\u2800\U0001d159\U000e0101", "Claude"),
         ]:
             self.assertEqual(clean_name(given_name), shown)
 
