@@ -38,6 +38,7 @@ from fjmcp.daemon.version import VERSION
 from fjmcp.fetch.documents import Errand, Fetcher
 from fjmcp.forge.client import Forge
 from fjmcp.meter import SILENT, Meter
+from fjmcp.oauth import uris
 from fjmcp.oauth.clientele import Clientele
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.refusals import GONE_SESSION, UNKNOWN_SESSION, McpRefusal
@@ -279,8 +280,9 @@ def clientele(settings: Settings) -> Clientele:
 
 
 def _host(url: str) -> str:
-    host = (urlsplit(url).hostname or "").rstrip(".")
-    return f"[{host}]" if ":" in host else host
+    parts = uris.split(url)
+    assert parts is not None, "it was judged"
+    return parts.canonical_host
 
 
 def unknown_session(settings: Settings) -> McpRefusal:

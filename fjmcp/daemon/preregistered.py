@@ -85,6 +85,9 @@ def _split(text: str) -> list[str]:
 def _client_id(text: str) -> str:
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("needs an id= of visible ASCII characters")
+    # RFC 6749 §2.3.1 and RFC 7617 §2: encoded once more or not, these read differently in Basic.
+    if any(character in text for character in "+%:"):
+        raise ValueError(f"has the id {text!r}; leave out +, % and :, which assistants may mangle")
     if text.lower().startswith(_TAKEN):
         raise ValueError(f"has the id {text!r}; such ids belong to other kinds of clients")
     return text

@@ -190,8 +190,7 @@ def _page_origin(text: str) -> str:
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ValueError(f"{text!r} must be https, or anybody on the way could change the page")
     origin = uris.split(_origin(parts))
-    if origin is None:
-        raise ValueError(f"{text!r} has a host that browsers may spell in another way")
+    assert origin is not None, "it was judged"
     if ":" in origin.host:
         # As browsers do (WHATWG URL, "IPv6 serializer"): [0:0::1] is [::1].
         origin = evolve(origin, host=f"[{ip_address(origin.host[1:-1])}]")
@@ -219,6 +218,9 @@ def _split(text: str) -> SplitResult:
         raise ValueError(f"{text!r} must not have a query or a fragment")
     if port == 0 or not _is_host(parts.hostname or ""):
         raise ValueError(f"{text!r} has no host that can be reached, {example}")
+    if uris.split(_origin(parts)) is None:
+        # What we send browsers to must be read alike by all of them.
+        raise ValueError(f"{text!r} has a host that browsers may spell in another way, {example}")
     return parts
 
 

@@ -33,8 +33,9 @@ class Clientele:
     :ivar loopback: whether programs on people's own computers are taken.
     :ivar assistants: whether known assistants are taken besides those hosts: by their callbacks,
         and by the hosts of their documents.
-    :ivar trusted: hosts whose names people trust for another reason, this server's and Forgejo's:
-        no client is taken that goes by one of them, but those of the configuration.
+    :ivar trusted: hosts that people trust for another reason, this server's and Forgejo's, each as
+        hosts are compared: no client is taken that goes by one of them, but those of the
+        configuration.
     """
 
     hosts: frozenset[str] | None = None
@@ -69,7 +70,7 @@ class Clientele:
         """None if the host of this metadata document is one of those."""
         parts = split(url)
         host = url if parts is None else parts.name
-        if host in self.trusted:
+        if parts is not None and parts.canonical_host in self.trusted:
             return _goes_by(host)
         return None if self._takes_host(host) else _not_taken(host)
 
@@ -89,7 +90,7 @@ class Clientele:
         if owner is not None:
             return None if self._takes_host(owner) else _not_taken(owner)
         host = redirects.host(uri)
-        if host in self.trusted:
+        if redirects.canonical_host(uri) in self.trusted:
             return _goes_by(host)
         if self.hosts is None or host in self.hosts:
             return None

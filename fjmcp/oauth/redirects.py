@@ -116,6 +116,11 @@ def host(uri: str) -> str:
     return parts.name if parts.scheme in ("http", "https") else f"{parts.scheme}://{parts.name}"
 
 
+def canonical_host(uri: str) -> str:
+    """The host of a judged URI as hosts are compared."""
+    return _judged(uri).canonical_host
+
+
 def origin(uri: str) -> str:
     """The origin of a judged URI as a Content-Security-Policy names it."""
     parts = _judged(uri)

@@ -59,6 +59,11 @@ class Uri:
         return found if mapped is None else mapped
 
     @property
+    def canonical_host(self) -> str:
+        """The host as hosts are compared: an address in one spelling, else the name."""
+        return self.name if self.address is None else str(self.address)
+
+    @property
     def effective_port(self) -> int | None:
         """The port, or the scheme's own."""
         return self.port or _DEFAULT_PORTS.get(self.scheme)

@@ -284,6 +284,16 @@ class Site(server.Site):
 
     def failed(self, request: SiteRequest, reason: Failure) -> None:
         """Answer for a bug: 500, and an incident id that stands in the log."""
+        refusal = self._incident(request, reason)
+        if request.gone:
+            return
+        if request.startedWriting:
+            request.abort()
+            return
+        request.write(self._worded(request, refusal))
+        request.finish()
+
+    def _incident(self, request: SiteRequest, reason: Failure) -> Refusal:
         incident = token_hex(4)
         self._log.failure(
             "unexpected error, incident {incident}",
@@ -292,16 +302,9 @@ class Site(server.Site):
             method=printable(request.method),
             path=request.plain_path,
         )
-        if request.gone:
-            return
-        if request.startedWriting:
-            request.abort()
-            return
-        mcp = self._tongue(request) is Tongue.MCP
-        refusal = UNEXPECTED if mcp else UNEXPECTED_OAUTH
-        said = refusal.message if isinstance(refusal, McpRefusal) else refusal.description
-        request.write(self._worded(request, refusal.saying(f"{said} Incident {incident}.")))
-        request.finish()
+        if self._tongue(request) is Tongue.MCP:
+            return UNEXPECTED.saying(f"{UNEXPECTED.message} Incident {incident}.")
+        return UNEXPECTED_OAUTH.saying(f"{UNEXPECTED_OAUTH.description} Incident {incident}.")
 
     def _is_ours(self, request: SiteRequest) -> bool:
         # DNS rebinding: a page of a stranger's name that points at us.
@@ -359,6 +362,9 @@ class Site(server.Site):
             self.failed(request, Failure())
             await _ended(request)
         except Exception:
+            if found.speaks is Tongue.PAGE and not (request.gone or request.startedWriting):
+                await self._say(Tongue.PAGE, request, self._incident(request, Failure()))
+                return
             self.failed(request, Failure())
             await _ended(request)
 

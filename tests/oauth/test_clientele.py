@@ -102,13 +102,19 @@ class JudgeTests(SynchronousTestCase):
         """No client goes by a host that people trust for another reason, at whatever port, and
         even if it is named; but for one of the configuration, and for programs on the person's own
         computer."""
-        trusted = frozenset({"mcp.example.org", "git.example.org", "localhost"})
+        trusted = frozenset(
+            {"mcp.example.org", "git.example.org", "localhost", "203.0.113.5", "2001:db8::1"}
+        )
         for text in ("any", "known", "mcp.example.org git.example.org loopback"):
             judging = evolve(Clientele.parse(text), trusted=trusted)
             for uri, taken in (
                 ("https://mcp.example.org/cb", False),
                 ("https://MCP.example.org:8443/cb", False),
                 ("https://git.example.org/ada/pages/raw/cb.html", False),
+                ("https://203.0.113.5/cb", False),
+                ("https://[::ffff:203.0.113.5]/cb", False),
+                ("https://[::ffff:cb00:7105]:8443/cb", False),
+                ("https://[2001:DB8:0::1]/cb", False),
                 ("http://localhost:1/cb", True),
             ):
                 self.assertEqual(judging.judge(client(uri)) is None, taken, (text, uri))

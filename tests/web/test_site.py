@@ -289,7 +289,12 @@ class TroubleTests(SiteTestCase):
         incidents = [event["incident"] for event in events if "incident" in event]
         self.assertEqual(len(incidents), 1)
         self.assertIn(incidents[0], visit.json()["error_description"])
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)
+        with capturedLogs() as events:
+            visit = self.visitor.get("/page")
+        (incident,) = [event["incident"] for event in events if "incident" in event]
+        self.assertEqual(visit.header("content-type"), "text/html; charset=utf-8")
+        self.assertIn(f"Incident {incident}.".encode(), visit.body)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 5)
 
     def test_inner_cancellation(self) -> None:
         """Something cancelled under a route whose client waits is a bug and not a silence."""
