@@ -269,10 +269,17 @@ class _Judge:
                     f"{given.where} on the command line can be read by every user of this"
                     f" machine; use {BY_NAME[name].flag}-file or {BY_NAME[name].variable}"
                 )
+            self.warn_if_shared(given)
             value: str | None = self.read(name, given.text, given.where)
             return value
         path: Path | None = self.read(name, given.text, given.where)
         return None if path is None else self.secret_in(path, given.where, private=True)
+
+    def warn_if_shared(self, given: Given) -> None:
+        """Say so of a secret whose file is for everybody, once."""
+        words = f"the secret of {given.where} can be read by every user of this machine; chmod 640"
+        if given.shared and words not in self.warnings:
+            self.warnings.append(words)
 
     def secret_in(
         self,
@@ -340,18 +347,21 @@ class _Judge:
         texts = [given.text] if isinstance(given.text, str) else list(given.text)
         made: dict[str, Client] = {}
         for text in texts:
-            client = self.preregistered_client(text, given.where)
+            client = self.preregistered_client(text, given)
             if client is not None and client.client_id in made:
                 self.problem(f"has the id {client.client_id} twice", _PREREGISTERED, given.where)
             elif client is not None:
                 made[client.client_id] = client
         return tuple(made.values())
 
-    def preregistered_client(self, text: str, where: str) -> Client | None:
+    def preregistered_client(self, text: str, given: Given) -> Client | None:
+        where = given.where
         said: Preregistered | None = self.read(_PREREGISTERED, text, where)
         if said is None:
             return None
         secret = said.secret
+        if secret is not None:
+            self.warn_if_shared(given)
         if secret is not None and where == BY_NAME[_PREREGISTERED].flag:
             self.warnings.append(
                 f"a secret in {where} on the command line can be read by every user of this"

@@ -8,7 +8,9 @@ since compose files and units like to set those.
 
 from __future__ import annotations
 
+import os
 import shlex
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -28,6 +30,8 @@ class Given:
 
     text: str | tuple[str, ...] = field(repr=False)
     where: str
+    shared: bool = False
+    """Whether it stands in a file that every user of the machine can read."""
 
 
 @frozen
@@ -106,7 +110,9 @@ def from_file(path: Path) -> Said:
     where = str(path)
     config = BY_NAME["config"]
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            shared = bool(os.fstat(file.fileno()).st_mode & stat.S_IROTH)
+            text = file.read().decode("utf-8")
         keys = tomllib.loads(text)
     except OSError as error:
         return Said(problems=(Problem(f"cannot be read: {error.strerror}", config, where),))
@@ -132,7 +138,7 @@ def from_file(path: Path) -> Said:
             if isinstance(said, Problem):
                 problems.append(Problem(said.what, found, place))
             else:
-                given[name] = Given(said, place)
+                given[name] = Given(said, place, shared)
     return Said(given, tuple(problems))
 
 

@@ -170,6 +170,24 @@ class SettingsTests(SynchronousTestCase):
         [warning] = self.gather({"forgejo-oauth-client-secret-file": path}).warnings
         self.assertIn("every user can read it", warning)
 
+    def test_secret_in_the_file(self) -> None:
+        """A configuration that holds a secret and that every user can read is a warning."""
+        text = (
+            f'forgejo-oauth-client-secret = "{SECRET}"\n[[preregistered-client]]\nid = "a"\n'
+            f'redirect = "https://a.example/cb"\nsecret = "{SECRET}"\n'
+        )
+        for mode, count in ((0o640, 0), (0o644, 2)):
+            path = str(self.file("a.toml", text, mode))
+            found = self.gather({"config": path}, FJMCP_FORGEJO_OAUTH_CLIENT_SECRET=None)
+            assert found.settings is not None, found.problems
+            self.assertEqual(len(found.warnings), count, found.warnings)
+            for warning in found.warnings:
+                self.assertIn(path, warning)
+                self.assertIn("chmod 640", warning)
+                self.assertNotIn(SECRET, warning)
+        path = str(self.file("b.toml", "debug = true", 0o644))
+        self.assertEqual(self.gather({"config": path}).warnings, ())
+
     def test_secret_files_that_are_none(self) -> None:
         """A file that is no secret is refused without its content."""
         binary = self.folder / "binary"

@@ -93,7 +93,7 @@ class DocumentsContract(_Contract):
         def fill(cursor: Cursor) -> None:
             for number, name in enumerate("abcd"):
                 documents.keep(cursor, document(name))
-                documents.use(cursor, document(name).client_id, AT - number)
+                documents.note_use(cursor, document(name).client_id, AT - number)
             grants.add(cursor, "g", 7, document("d").client_id, "", AT)
 
         await store.write(fill)
