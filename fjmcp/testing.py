@@ -74,16 +74,8 @@ from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.store import migrating
 from fjmcp.store.keys import KeySources
 from fjmcp.store.queries import accounts, grants
-from fjmcp.store.transactions import (
-    BLOB,
-    READ,
-    WRITE,
-    Cursor,
-    Store,
-    StoreDown,
-    Work,
-    in_transaction,
-)
+from fjmcp.store.sqlite import BLOB, READ, WRITE, in_transaction
+from fjmcp.store.transactions import Cursor, Store, StoreDown, Work
 from fjmcp.store.vault import Ring
 from fjmcp.web.addresses import Proxies
 

@@ -12,7 +12,8 @@ from twisted.internet.task import react
 
 from fjmcp.store.keys import KeysUnusable
 from fjmcp.store.rotation import RotationStuck
-from fjmcp.store.transactions import Store, StoreDown, StoreUnusable, open_sqlite
+from fjmcp.store.sqlite import open_sqlite
+from fjmcp.store.transactions import Store, StoreDown, StoreUnusable
 
 FAILED = 1
 

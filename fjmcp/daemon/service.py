@@ -44,7 +44,8 @@ from fjmcp.meter import SILENT, Meter
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.store import keys
 from fjmcp.store.keys import KeysUnusable
-from fjmcp.store.transactions import Store, StoreDown, StoreUnusable, open_sqlite
+from fjmcp.store.sqlite import open_sqlite
+from fjmcp.store.transactions import Store, StoreDown, StoreUnusable
 from fjmcp.store.vault import Vault
 from fjmcp.web.scrape import Scrape
 from fjmcp.web.site import Site

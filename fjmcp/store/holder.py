@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 from attrs import frozen
 
-from fjmcp.store.transactions import is_locked, lock_file
+from fjmcp.store.sqlite import is_locked, lock_file
 from fjmcp.store.vault import Ring
 
 

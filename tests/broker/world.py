@@ -35,7 +35,8 @@ from fjmcp.oauth.metadata import POST
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.refusals import McpRefusal
 from fjmcp.store.queries import clients, expiry
-from fjmcp.store.transactions import WRITE, Cursor, SqliteCursor, Store, Work
+from fjmcp.store.sqlite import WRITE, SqliteCursor
+from fjmcp.store.transactions import Cursor, Store, Work
 from fjmcp.tasks import Tasks
 from fjmcp.testing import EPOCH, FORGE_URL, PUBLIC_URL, VERIFIER, MemoryLane, Publishers
 from fjmcp.web.addresses import Addresses

@@ -13,7 +13,7 @@ from fjmcp.daemon.keywatch import KeyWatch
 from fjmcp.store.holder import Holder
 from fjmcp.store.keyfile import KeyFile
 from fjmcp.store.keys import KeySources
-from fjmcp.store.transactions import lock_file
+from fjmcp.store.sqlite import lock_file
 from fjmcp.store.vault import Ring, Vault
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.store.migrating import Script, TooNew, ours, statements, upgrade
-from fjmcp.store.transactions import WRITE, SqliteCursor, in_transaction
+from fjmcp.store.sqlite import WRITE, SqliteCursor, in_transaction
 
 ONE = Script(1, "0001-one.sql", "CREATE TABLE one (a {blob} PRIMARY KEY);")
 TWO = Script(2, "0002-two.sql", "ALTER TABLE one ADD COLUMN b TEXT;\nCREATE TABLE two (a TEXT);")

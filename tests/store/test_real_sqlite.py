@@ -20,15 +20,8 @@ from fjmcp import limits
 from fjmcp.store.holder import Holder, announce, holder
 from fjmcp.store.migrating import Script, ours
 from fjmcp.store.queries import clients
-from fjmcp.store.transactions import (
-    Cursor,
-    Store,
-    StoreDown,
-    StoreUnusable,
-    is_locked,
-    lock_file,
-    open_sqlite,
-)
+from fjmcp.store.sqlite import is_locked, lock_file, open_sqlite
+from fjmcp.store.transactions import Cursor, Store, StoreDown, StoreUnusable
 from fjmcp.store.vault import Ring
 from tests.store.accounts_contract import AccountsContract
 from tests.store.consents_contract import ConsentsContract
@@ -41,11 +34,11 @@ from tests.store.tokens_contract import PersonalTokensContract
 WRITER = """
 import sys, time
 from pathlib import Path
-from fjmcp.store import transactions
+from fjmcp.store import sqlite
 
 path = Path(sys.argv[1])
-lock = transactions._claim(path)
-connection = transactions._connect(path, "rw")
+lock = sqlite._claim(path)
+connection = sqlite._connect(path, "rw")
 connection.execute("BEGIN IMMEDIATE")
 connection.execute(
     "INSERT INTO grants (grant_id, account_id, client_id, scopes, created_at, used_at)"
