@@ -29,6 +29,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.certificates import Certificates
 from fjmcp.forge.client import (
     Forge,
     ForgeToken,
@@ -407,10 +408,11 @@ class TroubleTests(Case):
         self.assertIsInstance(self.do(self.forge.refresh(OLD)), NewPair)
 
     def test_real_client(self) -> None:
-        """The real client keeps no connection and no cookie."""
+        """The real client keeps no connection and no cookie, and takes no bad certificate."""
         http = forge_http(MemoryReactorClock())
         agent = http._agent
         assert isinstance(agent, Agent)
+        self.assertEqual(agent._endpointFactory._policyForHTTPS, Certificates())
         self.assertFalse(agent._pool.persistent)
         self.assertEqual(type(http._cookiejar), type(http_over(agent)._cookiejar))
 
