@@ -16,7 +16,7 @@ INSTALLED_AS = {
     "attr": "attrs",
     "zope": "zope.interface",
     "OpenSSL": "twisted[tls]",
-    "service_identity": "twisted[tls]",
+    "service_identity": "service-identity",
     "prometheus_client": "prometheus-client",
 }
 

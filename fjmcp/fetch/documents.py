@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 from attrs import define, evolve, field, frozen
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
@@ -24,6 +23,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from fjmcp import limits
+from fjmcp.certificates import BadCertificate
 from fjmcp.oauth.metadata_documents import Caching
 from fjmcp.responses import TooLong, timed_out, whole
 
@@ -117,7 +117,7 @@ class Fetcher:
             case ConnectError():
                 return UNREACHABLE
             case ResponseFailed() | RequestTransmissionFailed():
-                tls = any(reason.check(SSL.Error, VerificationError) for reason in error.reasons)
+                tls = any(reason.check(SSL.Error, BadCertificate) for reason in error.reasons)
                 return CERTIFICATE if tls else CUT_SHORT
             case ConnectionClosed():
                 return CUT_SHORT

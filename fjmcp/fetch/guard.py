@@ -33,11 +33,12 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
+from twisted.web.client import Agent
 from twisted.web.iweb import IAgent, IPolicyForHTTPS
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.certificates import Certificates
 from fjmcp.fetch.addresses import host_of, is_public
 from fjmcp.fetch.names import LookUp
 from fjmcp.tally import Rate, Tally
@@ -176,7 +177,7 @@ class Strangers:
 
     _reactor: Any
     _look_up: LookUp
-    _policy: IPolicyForHTTPS = field(factory=BrowserLikePolicyForHTTPS)
+    _policy: IPolicyForHTTPS = field(factory=Certificates)
     _is_public: Callable[[str], bool] = is_public
     _connected: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
 

@@ -14,19 +14,24 @@ may have (docs/decisions/0010).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
 from twisted.names import dns
 from twisted.names.client import Resolver
 from twisted.names.common import ResolverBase
 from twisted.names.hosts import Resolver as Hosts
 from twisted.names.resolve import ResolverChain
+from twisted.python.failure import Failure
 
 from fjmcp import limits
 
@@ -38,9 +43,103 @@ def system_look_up(
     reactor: Any, hosts: str = "/etc/hosts", resolv: str = "/etc/resolv.conf"
 ) -> LookUp:
     """A look-up by the system's name servers, over this reactor."""
-    patience = (limits.DOCUMENT_LOOKUP, limits.DOCUMENT_LOOKUP)
-    servers = Resolver(resolv=resolv, timeout=patience, reactor=reactor)
-    return look_up_at(ResolverChain([Hosts(hosts.encode()), servers]))
+    return look_up_at(ResolverChain([Hosts(hosts.encode()), Servers(resolv, reactor)]))
+
+
+class _Unsaid(dns.DNSQueryTimeoutError):
+    """A server could not be asked, or answered that it could not find out."""
+
+    def __init__(self) -> None:
+        # No id: the next question has one of its own.
+        super().__init__(None)  # type: ignore[no-untyped-call]
+
+
+class Servers(Resolver):
+    """
+    Twisted's resolver, by a file as people write it and servers as they are.
+
+    :ivar _text: what stood in the file; None before it was looked at.
+    """
+
+    log = Logger()
+    dynServers: Any = ()
+    _text: bytes | None = None
+    _unreadable = False
+
+    def __init__(self, path: str, reactor: Any) -> None:
+        self._path = path
+        patience = (limits.DOCUMENT_LOOKUP, limits.DOCUMENT_LOOKUP)
+        super().__init__(resolv=path, timeout=patience, reactor=reactor)  # type: ignore[no-untyped-call]
+
+    def maybeParseConfig(self) -> None:
+        """Twisted's: at the start, and again and again.  Whatever is wrong, it goes on."""
+        try:
+            text = Path(self._path).read_bytes()
+            self._unreadable = False
+        except OSError as trouble:
+            if not self._unreadable:
+                self.log.warn("cannot read {path}: {trouble}", path=self._path, trouble=trouble)
+            text, self._unreadable = self._text or b"", True
+        if text != self._text:
+            self._text = text
+            self.parseConfig(text.splitlines())
+        self._parseCall = self._reactor.callLater(self._resolvReadInterval, self.maybeParseConfig)
+
+    def parseConfig(self, lines: Iterable[bytes]) -> None:
+        """Twisted's: the servers that these lines name; a line that names none is passed over."""
+        found: list[tuple[str, int]] = []
+        for line in lines:
+            key, *values = _WORD.findall(line.decode("ascii", "replace")) or [""]
+            if key != "nameserver":
+                continue
+            address = _address(values[0]) if values else None
+            if address is None:
+                self.log.warn("no address of a name server: {line}", line=repr(line[:80]))
+            else:
+                found.append((address, dns.PORT))
+        # resolv.conf(5): "If no nameserver entries are present, the default is to use the
+        # name server on the local machine."
+        self.dynServers = found or [("127.0.0.1", dns.PORT)]
+
+    def _query(self, *args: Any) -> Deferred[Any]:
+        """Twisted's: ask one server."""
+        return maybeDeferred(super()._query, *args).addCallbacks(_answered, _unasked)
+
+    def _reissue(
+        self, reason: Failure, left: list[Any], used: list[Any], query: Any, timeout: Any
+    ) -> Any:
+        """Twisted's: ask the next server, and after the last the first, until the time is over."""
+        if reason.check(_Unsaid):
+            # Not this one again, which was not silent.
+            used.pop()
+            if not left and not used:
+                return reason
+        return super()._reissue(reason, left, used, query, timeout)  # type: ignore[no-untyped-call]
+
+
+_WORD: Final = re.compile(r"[^\s#;]+|[#;].*")
+"""A word of a line; or a comment, which is the rest of it."""
+
+
+def _address(text: str) -> str | None:
+    """An address as the socket spells it, where an answer comes from; None if it is none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _answered(message: dns.Message) -> dns.Message:
+    if message.rCode in (dns.ESERVER, dns.EREFUSED, dns.ENOTIMP):
+        raise _Unsaid()
+    return message
+
+
+def _unasked(failure: Failure) -> Failure:
+    if failure.check(OSError, CannotListenError):
+        raise _Unsaid()
+    return failure
 
 
 def look_up_at(resolver: ResolverBase) -> LookUp:

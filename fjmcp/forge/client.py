@@ -33,10 +33,11 @@ from twisted.web.client import (
 )
 from twisted.web.http import stringToDatetime
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer
+from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.certificates import BadCertificate, Certificates
 from fjmcp.forge import people
 from fjmcp.forge.answers import (
     Answer,
@@ -69,15 +70,18 @@ WRONG_SECRET: Final = frozenset({"invalid client secret", "invalid empty client 
 calls a wrong secret `unauthorized_client`."""
 
 
-def forge_http(reactor: Any) -> HTTPClient:
+def forge_http(reactor: Any, policy: IPolicyForHTTPS | None = None) -> HTTPClient:
     """
     The HTTP client for `Forge`.
 
     No connection is used twice: one that Forgejo closes at the wrong moment
     would leave a refresh unsure.
+
+    :param policy: whose certificates are good; by default what the system trusts.
     """
     pool = HTTPConnectionPool(reactor, persistent=False)
-    return http_over(Agent(reactor, connectTimeout=limits.FORGE_CONNECT, pool=pool))
+    policy = policy or Certificates()
+    return http_over(Agent(reactor, policy, connectTimeout=limits.FORGE_CONNECT, pool=pool))
 
 
 def http_over(agent: IAgent) -> HTTPClient:
@@ -284,8 +288,15 @@ class Forge:
         except (ResponseFailed, RequestTransmissionFailed) as failed:
             if any(reason.check(CancelledError) for reason in failed.reasons):
                 raise CancelledError from failed
-            if any(reason.check(SSL.Error) for reason in failed.reasons):
-                return Troubled("tls")
+            for reason in failed.reasons:
+                if reason.check(BadCertificate):
+                    # The request waits for the handshake: nothing of it was sent.
+                    wrong = scrub(str(reason.value))
+                    self.log.error("Forgejo's certificate is not good", reason=wrong, url=self.url)
+                    return Troubled("tls")
+                if reason.check(SSL.Error):
+                    # Which may as well be one in the middle of an answer.
+                    return Troubled("tls", unsure=True)
             return Troubled("connection-lost", unsure=True)
         except ConnectionClosed:
             return Troubled("connection-lost", unsure=True)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from attrs import define, field
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509 import DNSName
 from OpenSSL import SSL
-from OpenSSL.crypto import X509
-from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import (
@@ -26,17 +20,15 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
-    IOpenSSLContextFactory,
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
-from twisted.web.client import BrowserLikePolicyForHTTPS
-from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.certificates import Certificates
 from fjmcp.fetch.documents import (
     CERTIFICATE,
     CONTENT_TYPE,
@@ -53,68 +45,11 @@ from fjmcp.fetch.documents import (
 )
 from fjmcp.fetch.guard import Strangers
 from fjmcp.fetch.names import LookUp
+from tests.authority import IMPOSTORS, Authority, Secured, self_signed
 
 NAME = "client.example"
 URL = f"https://{NAME}/oauth/metadata.json?v=1"
 JSON: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-
-# --- certificates ---------------------------------------------------------------------
-
-
-@implementer(IOpenSSLTrustRoot)
-class Authority:
-    """Whose certificates are good, if a test trusts it."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = _named("an authority")
-        self.root = self._certificate(self.name, self.key.public_key(), "authority.example", 1)
-
-    def _addCACertsToContext(self, context: SSL.Context) -> None:
-        store = context.get_cert_store()
-        assert store is not None
-        store.add_cert(X509.from_cryptography(self.root))
-
-    def server(self, name: str = NAME, days: int = 1) -> SSL.Context:
-        """What a server of that name needs, until so many days from now."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        context.use_certificate(self._certificate(_named(name), key.public_key(), name, days))
-        context.use_privatekey(key)
-        return context
-
-    def _certificate(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, name: str, days: int
-    ) -> x509.Certificate:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=3))
-            .not_valid_after(now + timedelta(days=days))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), False)
-            .add_extension(x509.BasicConstraints(ca=subject == self.name, path_length=None), True)
-            .sign(self.key, hashes.SHA256())
-        )
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-
-
-@implementer(IOpenSSLContextFactory)
-@define
-class Secured:
-    """A server's TLS, as its endpoint wants it."""
-
-    context: SSL.Context
-
-    def getContext(self) -> SSL.Context:
-        return self.context
-
 
 # --- hosts ------------------------------------------------------------------------------
 
@@ -269,7 +204,7 @@ class RealCase(TestCase):
 
     async def stand(self, context: SSL.Context | None = None) -> None:
         """The host listens, by default with a good certificate."""
-        tls = Secured(context or self.authority.server())
+        tls = Secured(context or self.authority.server(DNSName(NAME)))
         await self.listen(SSL4ServerEndpoint(self.reactor, 0, tls, interface="127.0.0.1"))
 
     async def listen(
@@ -283,7 +218,7 @@ class RealCase(TestCase):
     def fetcher(self, look_up: LookUp | None = None, **changes: Any) -> Fetcher:
         """A fetcher that trusts the authority, and takes 127.0.0.1 for public."""
         made: dict[str, Any] = {
-            "policy": BrowserLikePolicyForHTTPS(self.authority),
+            "policy": Certificates(self.authority),
             "is_public": lambda host: host == "127.0.0.1",
         }
         strangers = Strangers(self.elsewhere, look_up or self.look_up, **(made | changes))
@@ -462,16 +397,22 @@ class TrustTests(RealCase):
     """Hosts that are not who they say, or where nobody may go."""
 
     async def test_certificates(self) -> None:
-        """A certificate of somebody else, of another name, or of last week is none."""
-        for context in (
-            Authority().server(),
-            self.authority.server("other.example"),
-            self.authority.server(f"x.{NAME}"),
-            self.authority.server(days=-1),
-        ):
+        """A certificate of somebody else, of last week, or of another name is none, however
+        the name is given; nothing is sent to that host."""
+        name, sign = DNSName(NAME), self.authority.server
+        bad = {
+            "of another authority": Authority().server(name),
+            "of no authority": self_signed(name),
+            "over": sign(name, days=-1),
+            **{odd: sign(*names) for odd, names in IMPOSTORS.items()},
+        }
+        self.host.says = whole(b"{}")
+        for odd, context in bad.items():
             await self.stand(context)
-            self.assertEqual(await self.fetch(), CERTIFICATE)
+            self.assertEqual(await self.fetch(), CERTIFICATE, odd)
         self.assertEqual(self.host.asked, [])
+        await self.stand(sign(DNSName("printer.example"), name))
+        self.assertIsInstance(await self.fetch(), Fetched)
 
     async def test_unreachable(self) -> None:
         """Nobody listens there."""

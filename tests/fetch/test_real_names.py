@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.names import dns
 from twisted.names.client import Resolver
 from twisted.names.common import ResolverBase
 from twisted.names.error import DomainError
 from twisted.names.server import DNSServerFactory
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from fjmcp import limits
-from fjmcp.fetch.names import look_up_at
+from fjmcp.fetch.names import Servers, look_up_at
 
 MANY = [f"8.8.{number}.8" for number in range(100)]
 """More addresses than a datagram holds."""
@@ -30,6 +31,57 @@ class Zone(ResolverBase):
         texts = KNOWN[name] if type == dns.A else []
         answers = [dns.RRHeader(name, dns.A, payload=dns.Record_A(text)) for text in texts]
         return succeed((answers, [], []))
+
+
+class Unwilling(DNSServerFactory):
+    """A name server that cannot find out."""
+
+    noisy = False
+
+    def handleQuery(self, message: dns.Message, protocol: Any, address: Any) -> None:
+        message.answer, message.rCode = 1, dns.ESERVER
+        self.sendReply(protocol, message, address)
+
+
+class ServersTests(TestCase):
+    """Several name servers, of which one knows."""
+
+    timeout = 10
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        net: Any = reactor
+        self.knows = self.serve(net, DNSServerFactory(clients=[Zone()]), "127.0.0.1")
+        self.unwilling = self.serve(net, Unwilling(clients=[Zone()]), "127.0.0.1")
+        self.servers = Servers("/dev/null", net)
+        self.addCleanup(lambda: self.servers._parseCall.cancel())
+
+    def serve(self, net: Any, served: DNSServerFactory, interface: str) -> tuple[str, int]:
+        """Where it is served from now on."""
+        served.noisy = False
+        port = net.listenUDP(0, dns.DNSDatagramProtocol(served), interface=interface)
+        self.addCleanup(port.stopListening)
+        return (interface, port.getHost().port)
+
+    async def test_next(self) -> None:
+        """Those that cannot be asked, or cannot find out, are passed over."""
+        for bad in (self.unwilling, ("fe80::1%nowhere", 53)):
+            self.servers.dynServers = [bad, self.knows]
+            found: Any = await look_up_at(self.servers)("few.example", 443)
+            self.assertEqual([each.host for each in found], ["8.8.8.8"], bad)
+
+    async def test_spelt(self) -> None:
+        """A server of IPv6 is heard, however its address is spelt in the file."""
+        try:
+            knows = self.serve(self.servers._reactor, DNSServerFactory(clients=[Zone()]), "::1")
+        except CannotListenError as no:
+            raise SkipTest("no IPv6 here") from no
+        self.servers.parseConfig([b"nameserver 0:0:0:0:0:0:0:1"])
+        ((address, _),) = self.servers.dynServers
+        self.servers.dynServers = [(address, knows[1])]
+        found: Any = await look_up_at(self.servers)("few.example", 443)
+        self.assertEqual([each.host for each in found], ["8.8.8.8"])
 
 
 class NameServerTests(TestCase):

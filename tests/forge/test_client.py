@@ -29,6 +29,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.certificates import BadCertificate, Certificates
 from fjmcp.forge.answers import Introspected, NewPair, Refused, Troubled
 from fjmcp.forge.client import Forge, forge_http, http_over
 from fjmcp.forge.people import User
@@ -337,10 +338,10 @@ class TroubleTests(Case):
             self.assertEqual(self.do(forge.refresh(OLD)), Troubled("unreachable"))
 
     def test_tls(self) -> None:
-        """Likewise a certificate that does not hold."""
-        reason = ResponseNeverReceived([Failure(SSL.Error("certificate verify failed"))])
-        forge = self.on(http_over(BrokenAgent(reason)))
-        self.assertEqual(self.do(forge.refresh(OLD)), Troubled("tls"))
+        """Likewise a certificate that does not hold; TLS may also break later, once it did."""
+        for error, unsure in ((BadCertificate("expired"), False), (SSL.Error("bad mac"), True)):
+            forge = self.on(http_over(BrokenAgent(ResponseNeverReceived([Failure(error)]))))
+            self.assertEqual(self.do(forge.refresh(OLD)), Troubled("tls", unsure=unsure))
 
     def test_lost(self) -> None:
         """A connection that breaks once the request is on its way leaves it unsure."""
@@ -399,10 +400,11 @@ class TroubleTests(Case):
         self.assertIsInstance(self.do(self.forge.refresh(OLD)), NewPair)
 
     def test_real_client(self) -> None:
-        """The real client keeps no connection and no cookie."""
+        """The real client keeps no connection and no cookie, and takes no bad certificate."""
         http = forge_http(MemoryReactorClock())
         agent = http._agent
         assert isinstance(agent, Agent)
+        self.assertEqual(agent._endpointFactory._policyForHTTPS, Certificates())
         self.assertFalse(agent._pool.persistent)
         self.assertEqual(type(http._cookiejar), type(http_over(agent)._cookiejar))
 
