@@ -90,33 +90,31 @@ class Introspected:
 
 @frozen
 class Answer:
-    """A response, whole.  `total`: of a list that comes in pages, how many there are."""
+    """
+    A response, whole.
+
+    `total`: of a list that comes in pages, how many there are.  `location`: of a
+    redirect, which nobody follows.
+    """
 
     status: int
     body: bytes = field(repr=False)
     retry_after: float | None
     total: int | None = None
+    location: str = ""
 
     def members(self) -> Mapping[str, Any]:
         """The members of the JSON object that the body is; none if it is not one."""
-        found = self._json()
+        try:
+            found = msgspec.json.decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return {}
         return found if isinstance(found, dict) else {}
 
     def message(self) -> str:
         """The member `message` of that object; empty if it is no text."""
         found = self.members().get("message")
         return found if isinstance(found, str) else ""
-
-    def entries(self) -> list[Any] | None:
-        """The entries of the JSON array that the body is; None if it is not one."""
-        found = self._json()
-        return found if isinstance(found, list) else None
-
-    def _json(self) -> Any:
-        try:
-            return msgspec.json.decode(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
 
 
 def trouble(answer: Answer) -> Troubled:

@@ -104,7 +104,7 @@ class RefreshTests(PeopleCase):
     def test_yes(self) -> None:
         """A person who may come in works on, and is asked about once a refresh."""
         self.node.credentials.admission = Admission(orgs=["zoo:keepers"])
-        self.server.teams[ADA] = frozenset({"Zoo:Keepers"})
+        self.server.groups[ADA] = frozenset({"zoo:keepers"})
         seen = len(self.server.sights)
         for version in (2, 3):
             self.assertEqual(self.usable().version, version)
@@ -130,14 +130,14 @@ class RefreshTests(PeopleCase):
                 self.asleep("not-let-in")
 
     def test_memberships_away(self) -> None:
-        """Nor is a list that Forgejo does not give."""
-        self.node.credentials.admission = Admission(orgs=["zoo", "park:keepers"])
-        for lists in (self.server.organizations, self.server.teams):
-            lists[ADA] = Troubled("timeout")
+        """Nor is an organization, or a team, of which Forgejo does not say who is in it."""
+        for group in ("zoo", "park:keepers"):
+            self.node.credentials.admission = Admission(orgs=[group])
+            self.server.groups[ADA] = Troubled("timeout")
             self.usable()
             self.awake()
-            lists[ADA] = frozenset()
             self.to_lead()
+        self.server.groups[ADA] = frozenset()
         self.successResultOf(self.ask())
         self.asleep("not-let-in")
 

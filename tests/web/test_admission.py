@@ -89,8 +89,8 @@ class SignInTests(AdmissionCase):
         organizations."""
         for login in ("alice", "bob"):
             self.assert_let_in(login)
-        self.assertEqual(self.broker.forge.calls("GET /api/v1/user/orgs"), 0)
-        self.assertEqual(self.broker.forge.calls("GET /api/v1/user/teams"), 0)
+        for path in ("orgs/<name>/members/<login>", "orgs/<name>/teams/search"):
+            self.assertEqual(self.broker.forge.calls(f"GET /api/v1/{path}"), 0)
 
     def test_configured(self) -> None:
         """A rule of the configuration holds from the start."""
@@ -148,7 +148,12 @@ class SignInTests(AdmissionCase):
     def test_trouble(self) -> None:
         """Where Forgejo does not say who it is, the application hears that it may try again."""
         self.admit(orgs=("zoo", "allotment:keepers"))
-        for path in (USER, f"{USER}/orgs", f"{USER}/teams"):
+        for path in (
+            USER,
+            "/api/v1/orgs/zoo/members/alice",
+            "/api/v1/orgs/allotment/teams/search",
+            "/api/v1/teams/2/members/alice",
+        ):
             for kind in ("status", "drop", "garble"):
                 self.broker.forge.troubles.set(kind, path, times=1)
                 told = said(self.late(self.broker.browser()))
