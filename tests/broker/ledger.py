@@ -210,7 +210,7 @@ class Ledger:
                 self.step(grant, Event.CREDENTIAL_DIED)
 
     def woke(self, account: int) -> None:
-        """The person has signed in again."""
+        """The person has signed in again, and may come in."""
         self.dead.discard(account)
         for grant in self.standing(account):
             self.step(grant, Event.SIGN_IN)
