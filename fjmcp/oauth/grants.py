@@ -137,7 +137,8 @@ class State(Enum):
     """A code is out; the grant is not born."""
     LIVE = "live"
     ASLEEP = "asleep"
-    """The account's credential is dead; one new sign-in wakes all its grants."""
+    """The account is dead: Forgejo refused its credential, or its person may not come in.  One
+    sign-in of theirs, when they may, wakes all its grants."""
     ENDED = "ended"
 
 
@@ -153,8 +154,8 @@ class Event(Enum):
     REFRESH_WRONG = "a refresh token of it, by another client or with something wrong"
     EXPIRY = "idle or too old"
     REVOCATION = "revoked by client, person or operator, or to make room"
-    CREDENTIAL_DIED = "Forgejo refuses the account's credential"
-    SIGN_IN = "the person signs in again"
+    CREDENTIAL_DIED = "Forgejo refuses the account's credential, or its person may not come in"
+    SIGN_IN = "the person signs in again, and may come in"
 
 
 class Act(Enum):

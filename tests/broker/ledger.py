@@ -203,7 +203,7 @@ class Ledger:
         self.step(grant, Event.EXPIRY)
 
     def died(self, account: int) -> None:
-        """Forgejo refuses the account's credential."""
+        """Forgejo refuses the account's credential, or its person may not come in."""
         self.dead.add(account)
         for grant in self.grants:
             if grant.account == account and grant.state in (State.OFFERED, State.LIVE):
