@@ -87,8 +87,8 @@ async def in_organization(
         return True
     if _is_none(answer) or _is_renamed(answer, organization, place):
         return False
-    # Who belongs to no organization may see its public members: one that asks about itself is
-    # told 404 instead by all versions that we know.
+    # Who does not belong to it is led to its public members.  The versions that we know tell
+    # who asks about themselves 404 instead.
     if answer.status == 303 and _leads(answer, f"public_{place}") == folded(organization):
         return False
     return trouble(answer)
