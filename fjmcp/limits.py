@@ -292,11 +292,16 @@ FORGE_PAGE: Final = 50
 """Entries asked for in a page of a list: what Forgejo gives at most by default."""
 
 FORGE_PAGES: Final = 20
-"""Pages of one list.  Somebody who is in a thousand teams is a fault."""
+"""Pages of the teams of one organization that have a name of `allow-orgs` in theirs.
+A thousand of them is a fault; what stands behind is not found."""
 
 FORGE_LOOK: Final = FORGE_ANSWER
 """One look at who somebody is, their organizations and teams included: a request
 may be waiting for it."""
+
+ALLOWED_ORGS: Final = 50
+"""Organizations and teams in `allow-orgs`.  A look asks for each that somebody is
+not in, for a team perhaps twice, and all of it within `FORGE_LOOK`."""
 
 REFRESH_LEAD: Final = 5 * 60.0
 """Refresh a credential so long before it ends (design D7)."""

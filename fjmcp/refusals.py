@@ -743,6 +743,12 @@ ADMIN_NOT_LET_IN: Final = OAuthRefusal(
     status=403,
 )
 
+TURNED_AWAY: Final[Mapping[str, OAuthRefusal]] = {
+    refusal.reason: refusal
+    for refusal in (ACCOUNT_PROHIBITED, SCOPE_TOO_NARROW, NOT_LET_IN, ADMIN_NOT_LET_IN)
+}
+"""By the reason that put an account to sleep, how its person is refused at a sign-in."""
+
 WHY_ASLEEP: Final[Mapping[str, str]] = {
     ACCOUNT_PROHIBITED.reason: "Forgejo does not let this account use its API any more: it is"
     " blocked, or must first change its password or set up two-factor sign-in. See to it at"

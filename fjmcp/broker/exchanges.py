@@ -15,8 +15,8 @@ the pair, since its own refresh token died of it, and sleeps.
 
 What a crash, or a Forgejo that does not answer, leaves between *seal* and
 *admit* is finished later: at the next start, or before an account is given up.
-Nobody looks at its person then: it wakes no account that sleeps because they
-may not come in, and a dead one only to be refreshed and looked at first.
+Nobody looks at its person then, or nobody could: a dead account keeps the pair and
+stays dead, until they sign in once more and may come in.
 """
 
 from __future__ import annotations
@@ -164,12 +164,13 @@ class Exchanges:
                     looked_at,
                     now,
                 )
-                if turned is not None and turned.dead_reason is not None:
+                if turned is not None and turned.dead_reason == refusal.reason:
                     self._sleeps(turned)
                 return refusal
             case Undecided(refusal):
-                # An account that is known goes on with it when the trouble is over:
-                # its own refresh token died of this pair.
+                # An account that is known keeps it: its own refresh token died of this pair.
+                # One that lives goes on with it when the trouble is over; one that is dead
+                # does not, or whom the rule turns away would come in by the trouble.
                 await self._pairs.insist(accounts.readmit, signin, found.account_id, sealed)
                 return refusal
 

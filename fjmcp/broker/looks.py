@@ -41,11 +41,15 @@ class Directory(Protocol):
     async def user(self, access: ForgeToken) -> User | Refused | Troubled:
         """Whose token it is, by the API."""
 
-    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        """The organizations that they belong to."""
+    async def in_organization(
+        self, access: ForgeToken, user: User, organization: str
+    ) -> bool | Refused | Troubled:
+        """Whether they belong to an organization."""
 
-    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        """The teams that they are in, as `organization:team`."""
+    async def in_team(
+        self, access: ForgeToken, user: User, organization: str, team: str
+    ) -> bool | Refused | Troubled:
+        """Whether they are in a team of an organization."""
 
 
 @frozen
@@ -114,22 +118,33 @@ class Looks:
             return Undecided(SIGN_IN_MIXED_UP)
         person = Person(user.login, user.is_admin)
         refusal = rule.judge(person)
-        # Only a person whom the rest does not admit is asked for more, and only for what
-        # the rule knows.
-        if refusal is NOT_LET_IN and rule.by_organization:
-            organizations = await self._directory.organizations(access)
-            if not isinstance(organizations, frozenset):
-                return self._unsaid(organizations, account_id, user.login)
-            person = evolve(person, organizations=organizations)
-            refusal = rule.judge(person)
-        if refusal is NOT_LET_IN and rule.by_team:
-            teams = await self._directory.teams(access)
-            if not isinstance(teams, frozenset):
-                return self._unsaid(teams, account_id, user.login)
-            refusal = rule.judge(evolve(person, teams=teams))
+        if refusal is NOT_LET_IN:
+            # Only whom the rest does not admit.
+            found = await self._found(rule, access, user, person)
+            if not isinstance(found, Person):
+                return self._unsaid(found, account_id, user.login)
+            refusal = rule.judge(found)
         if refusal is None:
             return Admitted(user.login)
         return _denied(refusal, user.login)
+
+    async def _found(
+        self, rule: Admission, access: ForgeToken, user: User, person: Person
+    ) -> Person | Refused | Troubled:
+        """The person, with the first organization or team of the rule in which they are."""
+        for organization in rule.organizations:
+            said = await self._directory.in_organization(access, user, organization)
+            if not isinstance(said, bool):
+                return said
+            if said:
+                return evolve(person, organizations=[organization])
+        for organization, team in rule.teams:
+            said = await self._directory.in_team(access, user, organization, team)
+            if not isinstance(said, bool):
+                return said
+            if said:
+                return evolve(person, teams=[f"{organization}:{team}"])
+        return person
 
     def _unsaid(self, said: Refused | Troubled, account_id: int, login: str) -> Verdict:
         match said:

@@ -226,6 +226,9 @@ class SignIns:
         row, known = await self._store.write(steps.come_back, digest(back.state), ending, now)
         if row is None:
             return SIGN_IN_UNKNOWN
+        if isinstance(known, OAuthRefusal):
+            self.log.info("sign-in ended", client=row.client_id, reason=known.reason)
+            return self._told(row, known)
         if row.came_as is not None:
             return self._signed_in(row, row.came_as, code, fresh if known else None)
         if row.upstream_verifier is None:
@@ -269,8 +272,7 @@ class SignIns:
         person = await self._credentials.exchange(row.signin, forge_code, verifier)
         if isinstance(person, OAuthRefusal):
             await self._store.write(signins.finish, row.signin)
-            url = self._error_url(row, person)
-            return Explained(person, url) if person.reason in FOR_THE_PERSON else ToClient(url)
+            return self._told(row, person)
         came, code, renamed = person.account_id, mint(Kind.CODE), mint(Kind.SIGN_IN)
         fresh, now = mint(Kind.BROWSER), self._clock.seconds()
         ending = Ending(digest(code), browser, digest(fresh))
@@ -286,7 +288,7 @@ class SignIns:
                 return AnotherCame(renamed, row.request, answer.login, person.login)
             case OAuthRefusal():
                 self.log.info("sign-in ended", client=row.client_id, reason=answer.reason)
-                return self._refused(row, answer)
+                return self._told(row, answer)
             case known:
                 return self._signed_in(row, came, code, fresh if known else None)
 
@@ -296,6 +298,11 @@ class SignIns:
         self.log.info("signed in", client=row.client_id, account=account_id)
         self._meter.oauth(OAuth.SIGNED_IN)
         return ToClient(success_url(row.request, code, self._endpoints.issuer), browser)
+
+    def _told(self, row: SignIn, refusal: OAuthRefusal) -> ToClient | Explained:
+        """A refusal goes to the client, by way of the person where they must read it."""
+        url = self._error_url(row, refusal)
+        return Explained(refusal, url) if refusal.reason in FOR_THE_PERSON else ToClient(url)
 
     def _refused(self, row: SignIn, refusal: OAuthRefusal) -> ToClient:
         return ToClient(self._error_url(row, refusal))

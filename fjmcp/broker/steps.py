@@ -7,12 +7,18 @@ consent stands, who came back.  `fjmcp.broker.signins` takes the steps.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.consents import consent_digest, may_be_kept
 from fjmcp.oauth.tokens import Digest
-from fjmcp.refusals import CONSENT_WITHDRAWN, SIGN_IN_UNKNOWN, OAuthRefusal
+from fjmcp.refusals import (
+    CONSENT_WITHDRAWN,
+    SIGN_IN_REFUSED,
+    SIGN_IN_UNKNOWN,
+    TURNED_AWAY,
+    OAuthRefusal,
+)
 from fjmcp.store.queries import accounts, consents, grants, signins
 from fjmcp.store.queries.consents import KnownAs
 from fjmcp.store.queries.signins import SignIn
@@ -92,9 +98,13 @@ def deny(cursor: Cursor, signin: Digest, browser: Digest, now: float) -> SignIn 
 
 def come_back(
     cursor: Cursor, state: Digest, ending: Ending, now: float
-) -> tuple[SignIn | None, bool]:
-    """The sign-in of this state, and whether its browser is known; with its code if its person
-    has confirmed who they are."""
+) -> tuple[SignIn | None, bool | OAuthRefusal]:
+    """
+    The sign-in of this state, and whether its browser is known; with its code if its person
+    has confirmed who they are.
+
+    They may have been turned away while they read our question.
+    """
     row = signins.come_back(cursor, state, now)
     if row is None or row.came_as is None:
         return row, False
@@ -131,8 +141,21 @@ def answer(
     return _let_in(cursor, row, came, ending, now)
 
 
-def _let_in(cursor: Cursor, row: SignIn, account_id: int, ending: Ending, now: float) -> bool:
-    """Keep a code for this account; whether the browser is known as theirs from now on."""
+def _let_in(
+    cursor: Cursor, row: SignIn, account_id: int, ending: Ending, now: float
+) -> bool | OAuthRefusal:
+    """
+    Keep a code for this account, unless it is dead; whether the browser is known as theirs
+    from now on.
+    """
+    account = accounts.find(cursor, account_id)
+    if account is None or account.dead:
+        # It lived when its person came back from Forgejo.
+        signins.finish(cursor, row.signin)
+        why = None if account is None else TURNED_AWAY.get(account.dead_reason or "")
+        if account is None or why is None:
+            return SIGN_IN_REFUSED
+        return evolve(why, login=account.login)
     grants.add_code(cursor, ending.code, account_id, row.request, now)
     signins.finish(cursor, row.signin)
     if ending.browser != row.browser:

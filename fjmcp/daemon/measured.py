@@ -56,13 +56,18 @@ class MeasuredPeer:
         """The peer's."""
         return await self._told("user", self._peer.user(access))
 
-    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+    async def in_organization(
+        self, access: ForgeToken, user: User, organization: str
+    ) -> bool | Refused | Troubled:
         """The peer's."""
-        return await self._told("organizations", self._peer.organizations(access))
+        asking = self._peer.in_organization(access, user, organization)
+        return await self._told("organization", asking)
 
-    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
+    async def in_team(
+        self, access: ForgeToken, user: User, organization: str, team: str
+    ) -> bool | Refused | Troubled:
         """The peer's."""
-        return await self._told("teams", self._peer.teams(access))
+        return await self._told("team", self._peer.in_team(access, user, organization, team))
 
     async def _told(self, operation: str, answer: Awaitable[T]) -> T:
         began = self._ticks()

@@ -19,6 +19,7 @@ from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
 
+from fjmcp import limits
 from fjmcp.forge import scopes
 from fjmcp.oauth import uris
 from fjmcp.web.addresses import Header, Proxies
@@ -340,6 +341,11 @@ def organizations(text: str) -> frozenset[str]:
             )
     if not words:
         raise ValueError("it names nobody, and then nobody could come in; leave it out for all")
+    if len(words) > limits.ALLOWED_ORGS:
+        raise ValueError(
+            f"it names {len(words)} organizations and teams, and Forgejo is asked for each at every"
+            f" look; at most {limits.ALLOWED_ORGS}: make one team of several"
+        )
     return frozenset(words)
 
 

@@ -180,8 +180,9 @@ TABLE: Final[tuple[Option, ...]] = (
         PEOPLE,
         "The organizations at Forgejo whose members may come in, and, as organization:team, the"
         " teams whose members may, separated by spaces and compared without case. Forgejo is asked"
-        " as for --allow-users; with both lists either suffices. --forgejo-oauth-scopes must allow"
-        " read:user and read:organization, as they do by default.",
+        " as for --allow-users, about each of these by its name, so that there may be at most"
+        f" {limits.ALLOWED_ORGS}; with both lists either suffices. --forgejo-oauth-scopes must"
+        " allow read:user and read:organization, as they do by default.",
         shapes.organizations,
         "ORGS",
         "gardeners allotment:keepers",

@@ -17,10 +17,10 @@ from fjmcp.forge import scopes
 from fjmcp.refusals import ADMIN_NOT_LET_IN, NOT_LET_IN, OAuthRefusal
 
 PERSON_SCOPE: Final = "read:user"
-"""What it takes to see who somebody is, and their teams."""
+"""What it takes to see who somebody is."""
 
 ORGANIZATIONS_SCOPE: Final = "read:organization"
-"""What it takes besides to see their organizations."""
+"""What it takes besides to see whether they are in an organization or a team."""
 
 
 def folded(name: str) -> str:
@@ -63,14 +63,16 @@ class Admission:
         return not (self.users or self.orgs or self.deny_admins)
 
     @property
-    def by_organization(self) -> bool:
-        """Whether it may matter which organizations somebody belongs to."""
-        return any(":" not in name for name in self.orgs)
+    def organizations(self) -> list[str]:
+        """The organizations that somebody may belong to."""
+        return sorted(name for name in self.orgs if ":" not in name)
 
     @property
-    def by_team(self) -> bool:
-        """Whether it may matter which teams somebody is in."""
-        return any(":" in name for name in self.orgs)
+    def teams(self) -> list[tuple[str, str]]:
+        """The teams that somebody may be in, each with its organization before it."""
+        # Neither has a colon in its name at Forgejo.
+        split = (name.partition(":") for name in self.orgs if ":" in name)
+        return sorted((organization, team) for organization, _, team in split)
 
     def judge(self, person: Person) -> OAuthRefusal | None:
         """Why this person may not come in; None if they may."""

@@ -14,12 +14,30 @@ An answer of the API is what was asked for, or one of the last two.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from attrs import field, frozen
 
 from fjmcp.forge.tokens import ForgeToken, Pair, scrub
+
+PROHIBITED: Final = (
+    "This account is prohibited from signing in",
+    "This account is not activated",
+    "You must change your password",
+)
+"""How the API begins the message of a 403 to somebody who may not use it
+(routers/api/shared/middleware.go of Forgejo, from 11.0 to 16 alike)."""
+
+SECOND_FACTOR: Final = "/user/settings/security"
+"""In the message of a 403 to somebody who must first set up two factors: the page where.
+Only newer versions say it, and the sentence around it is in the language of the instance."""
+
+NARROW: Final = (
+    "token does not have at least one of required scope(s)",
+    "token scope is limited to public ",
+)
+"""Likewise of a 403 to a token that may not see what it asks for (routers/api/v1/api.go)."""
 
 
 @frozen
@@ -72,28 +90,31 @@ class Introspected:
 
 @frozen
 class Answer:
-    """A response, whole.  `total`: of a list that comes in pages, how many there are."""
+    """
+    A response, whole.
+
+    `total`: of a list that comes in pages, how many there are.  `location`: of a
+    redirect, which nobody follows.
+    """
 
     status: int
     body: bytes = field(repr=False)
     retry_after: float | None
     total: int | None = None
+    location: str = ""
 
     def members(self) -> Mapping[str, Any]:
         """The members of the JSON object that the body is; none if it is not one."""
-        found = self._json()
+        try:
+            found = msgspec.json.decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return {}
         return found if isinstance(found, dict) else {}
 
-    def entries(self) -> list[Any] | None:
-        """The entries of the JSON array that the body is; None if it is not one."""
-        found = self._json()
-        return found if isinstance(found, list) else None
-
-    def _json(self) -> Any:
-        try:
-            return msgspec.json.decode(self.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
+    def message(self) -> str:
+        """The member `message` of that object; empty if it is no text."""
+        found = self.members().get("message")
+        return found if isinstance(found, str) else ""
 
 
 def trouble(answer: Answer) -> Troubled:
@@ -103,13 +124,20 @@ def trouble(answer: Answer) -> Troubled:
 
 
 def api_refusal(answer: Answer, access: ForgeToken) -> Refused | None:
-    """What the API's 401 or 403 says of this token; None if the answer is no such."""
-    message = answer.members().get("message")
-    description = scrub(message, access.text) if isinstance(message, str) else ""
+    """
+    What the API's 401 or 403 says of this token; None if the answer is no such.
+
+    A 403 in other words than Forgejo's own is somebody else's on the way, or about
+    something else, and blocks nobody: gateways say `{"message": "Forbidden"}`.
+    """
+    message = answer.message()
+    description = scrub(message, access.text)
     if answer.status == 401:
         return Refused("invalid_token", description)
-    # A 403 without Forgejo's message is somebody else's on the way, and blocks nobody.
-    if answer.status != 403 or not description:
+    if answer.status != 403:
         return None
-    scope = "required scope" in description
-    return Refused("insufficient_scope" if scope else "prohibited", description)
+    if message.startswith(NARROW):
+        return Refused("insufficient_scope", description)
+    if message.startswith(PROHIBITED) or SECOND_FACTOR in message:
+        return Refused("prohibited", description)
+    return None

@@ -209,15 +209,19 @@ class Forge:
         answer = await self._ask("GET", people.USER, limits.FORGE_ANSWER, _bearer(access))
         return answer if isinstance(answer, Troubled) else people.read_user(answer, access)
 
-    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        """The names of the organizations that the person belongs to."""
+    async def in_organization(
+        self, access: ForgeToken, user: User, organization: str
+    ) -> bool | Refused | Troubled:
+        """Whether the person belongs to an organization."""
         get = partial(self._get, _bearer(access))
-        return await people.names(get, people.ORGANIZATIONS, access, people.organization_name)
+        return await people.in_organization(get, access, user, organization)
 
-    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        """The teams that the person is in, as `organization:team`."""
+    async def in_team(
+        self, access: ForgeToken, user: User, organization: str, team: str
+    ) -> bool | Refused | Troubled:
+        """Whether the person is in a team of an organization."""
         get = partial(self._get, _bearer(access))
-        return await people.names(get, people.TEAMS, access, people.team_name)
+        return await people.in_team(get, access, user, organization, team)
 
     async def version(self) -> str | Troubled:
         """Forgejo's version, as it says it to anybody."""
@@ -326,11 +330,13 @@ class Forge:
         body = await whole(response, limits.FORGE_BODY)
         waits = response.headers.getRawHeaders(b"Retry-After", [b""])
         counts = response.headers.getRawHeaders(b"X-Total-Count", [b""])
+        places = response.headers.getRawHeaders(b"Location", [b""])
         return Answer(
             response.code,
             body,
             _retry_after(waits[-1], self.clock.seconds()),
             _count(counts[-1]),
+            places[-1].decode("ascii", "replace"),
         )
 
     def _basic(self) -> dict[str, str]:

@@ -137,7 +137,8 @@ class State(Enum):
     """A code is out; the grant is not born."""
     LIVE = "live"
     ASLEEP = "asleep"
-    """The account is dead, or its person may not come in; one new sign-in wakes all its grants."""
+    """The account is dead: Forgejo refused its credential, or its person may not come in.  One
+    sign-in of theirs, when they may, wakes all its grants."""
     ENDED = "ended"
 
 

@@ -203,14 +203,14 @@ class Ledger:
         self.step(grant, Event.EXPIRY)
 
     def died(self, account: int) -> None:
-        """Forgejo refuses the account's credential."""
+        """Forgejo refuses the account's credential, or its person may not come in."""
         self.dead.add(account)
         for grant in self.grants:
             if grant.account == account and grant.state in (State.OFFERED, State.LIVE):
                 self.step(grant, Event.CREDENTIAL_DIED)
 
     def woke(self, account: int) -> None:
-        """The person has signed in again."""
+        """The person has signed in again, and may come in."""
         self.dead.discard(account)
         for grant in self.standing(account):
             self.step(grant, Event.SIGN_IN)

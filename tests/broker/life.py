@@ -59,6 +59,8 @@ class Life:
     """How much the rows had changed by then."""
     newest: dict[int, tuple[int, int]] = field(factory=dict)
     """The pair in each account's row, when it was last looked at."""
+    died: dict[int, tuple[tuple[int, int], float]] = field(factory=dict)
+    """With which pair an account died, and when its person had signed in last."""
     in_memory: list[tuple[Pair, Process, float]] = field(factory=list)
     """Pairs that came while the store was down: who has them, and until when."""
     under_way: list[SigningIn] = field(factory=list)
@@ -307,14 +309,16 @@ class Life:
                 continue
             stands = counted(self.world.pair_of(row).refresh.text)
             assert stands == (row.forge_grant, row.forge_count), "the row is not of its pair"
-            before = self.newest.get(person, (0, 0))
             self.newest[person] = stands
             if row.dead and person not in self.ledger.dead:
                 assert self._may_die(person), "given up, and its newest pair is there"
                 assert self._was_told(person), "what runs goes on without a credential"
                 self.ledger.died(person)
+                self.died[person] = stands, row.signed_in_at
             elif not row.dead and person in self.ledger.dead:
+                before, signed_in = self.died.pop(person)
                 assert stands > before, "it lives again without another pair"
+                assert row.signed_in_at > signed_in, "it lives again without its person"
                 self.ledger.woke(person)
         for process in self.at:
             asleep, process.slept[:] = set(process.slept), []

@@ -110,8 +110,8 @@ class ModelForgejo:
     users: dict[int, Said] = field(
         factory=lambda: {each: User(each, login) for each, login in LOGINS.items()}
     )
-    organizations: dict[int, frozenset[str] | Refused | Troubled] = field(factory=dict)
-    teams: dict[int, frozenset[str] | Refused | Troubled] = field(factory=dict)
+    groups: dict[int, frozenset[str] | Refused | Troubled] = field(factory=dict)
+    """The organizations, and teams as `organization:team`, in which somebody is."""
     away: bool = False
     """Whether the API does not say who anybody is."""
     slow: bool = False
@@ -295,11 +295,19 @@ class NodePeer:
         except TimeoutError:
             return Troubled("timeout", unsure=True)
 
-    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        return self.server.organizations.get(self.server.whose(access), frozenset())
+    async def in_organization(
+        self, access: ForgeToken, user: User, organization: str
+    ) -> bool | Refused | Troubled:
+        return self._is_in(user, organization)
 
-    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        return self.server.teams.get(self.server.whose(access), frozenset())
+    async def in_team(
+        self, access: ForgeToken, user: User, organization: str, team: str
+    ) -> bool | Refused | Troubled:
+        return self._is_in(user, f"{organization}:{team}")
+
+    def _is_in(self, user: User, name: str) -> bool | Refused | Troubled:
+        groups = self.server.groups.get(user.account_id, frozenset())
+        return name in groups if isinstance(groups, frozenset) else groups
 
     async def _call(self, kind: str, secret: str) -> Outcome:
         call = Call(self.node, kind, secret, self.server.clock.seconds())

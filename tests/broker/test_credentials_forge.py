@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.broker.credentials import Credential, Credentials, SignedIn
-from fjmcp.demo.forge.accounts import Person
+from fjmcp.demo.forge.accounts import Organization, Person, Team
 from fjmcp.demo.forge.standin import CLIENT_ID, CLIENT_SECRET, StandIn
 from fjmcp.forge.admission import Admission
 from fjmcp.forge.client import Forge, http_over
@@ -23,6 +23,7 @@ from fjmcp.forge.scopes import DEFAULT
 from fjmcp.refusals import (
     ACCOUNT_PROHIBITED,
     CREDENTIAL_DEAD,
+    NOT_LET_IN,
     SCOPE_TOO_WIDE,
     SIGN_IN_MISCONFIGURED,
     SIGN_IN_TROUBLED,
@@ -36,6 +37,13 @@ from tests.demo.standing import CALLBACK, CHALLENGE, TOKEN, URL, VERIFIER
 
 REFRESH = f"POST {TOKEN}"
 USER = "/api/v1/user"
+LOOKS = (
+    USER,
+    "/api/v1/orgs/zoo/members/alice",
+    "/api/v1/orgs/allotment/teams/search",
+    "/api/v1/teams/2/members/alice",
+)
+"""What a look asks about Alice, by the rule that names the zoo and the keepers."""
 
 
 class StandInTests(SynchronousTestCase):
@@ -330,6 +338,27 @@ class StandInTests(SynchronousTestCase):
         self.node.admission = Admission(orgs=["ALLOTMENT"])
         self.assertEqual(self.result(self.start_sign_in("bob")).login, "bob")
 
+    def test_stuffed(self) -> None:
+        """Organizations that strangers put somebody into, or that they make themselves, change
+        nothing: who is in stays in, and who leaves is out."""
+        alice = self.person("alice")
+        made = [
+            Organization(100 + n, f"junk-{n}", "", [Team(100 + n, "Keepers", "read", [alice])])
+            for n in range(1100)
+        ]
+        self.forge.instance.organizations[:0] = made
+        for rule in (["allotment"], ["allotment:keepers"]):
+            self.node.admission = Admission(orgs=rule)
+            self.pass_by(1.0)
+            self.sign_in()
+            keepers = self.forge.instance.team("allotment:keepers")
+            assert keepers is not None
+            keepers.members, members = [], keepers.members
+            self.to_lead()
+            self.assertEqual(self.result(self.start()), asleep(CREDENTIAL_DEAD, NOT_LET_IN.reason))
+            self.assertIs(self.result(self.start_sign_in()).reason, NOT_LET_IN.reason)
+            keepers.members = members
+
     def test_narrow_grant(self) -> None:
         """A grant at Forgejo that is too narrow to see who it is lets nobody in by a rule,
         until it is revoked there."""
@@ -348,7 +377,7 @@ class StandInTests(SynchronousTestCase):
     def test_look_troubled(self) -> None:
         """Whatever goes wrong with a look, the refresh stands, and the next one looks again."""
         for kind in ("status", "drop", "lose", "garble"):
-            for path in (USER, f"{USER}/orgs", f"{USER}/teams"):
+            for path in LOOKS:
                 with self.subTest(kind=kind, path=path):
                     self.setUp()
                     self.node.admission = Admission(orgs=["zoo", "allotment:keepers"])

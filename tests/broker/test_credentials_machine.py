@@ -26,6 +26,7 @@ from fjmcp.forge.answers import NewPair, Refused
 from fjmcp.forge.people import User
 from fjmcp.forge.tokens import Pair
 from fjmcp.refusals import ACCOUNT_PROHIBITED, CREDENTIAL_DEAD, asleep
+from fjmcp.store.queries.accounts import NOT_LOOKED_AT, Account
 from tests.broker.model import ADA, BOB, LOGINS, Node, Sight, World
 
 NODES = st.integers(0, 1)
@@ -56,7 +57,8 @@ class CalmMachine(RuleBasedStateMachine):
         self.asked: list[tuple[Node, Deferred[object]]] = []
         self.asks = 0
         self.signs = 0
-        self.dead: set[int] = set()
+        self.dead: dict[int, float] = {}
+        """Who is dead, and when they had signed in last."""
         self.noes: list[tuple[int, Node, bool]] = []
         self.asleep: set[int] = set()
         self.server.on_show = self.note
@@ -143,7 +145,7 @@ class CalmMachine(RuleBasedStateMachine):
         for person in self.people:
             row = self.world.row(person)
             told = {node: applies for who, node, applies in self.noes if who == person}
-            sleeps = row is not None and row.dead_reason is not None
+            sleeps = _turned_away(row)
             if any(applies and not node.fuse.blown for node, applies in told.items()):
                 assert row is None or row.dead, "a no put nobody to sleep"
             assert not sleeps or told or person in self.asleep, "put to sleep without a no"
@@ -156,7 +158,10 @@ class CalmMachine(RuleBasedStateMachine):
 
     @invariant()
     def dies_only_when_dead(self) -> None:
-        """No account is given up while somebody holds, or is being sent, its newest pair."""
+        """
+        No account is given up while somebody holds, or is being sent, its newest pair; and one
+        that was lives again only when its person has signed in and may come in.
+        """
         for person in self.people:
             row = self.world.row(person)
             assert row is None or not row.dead or not self.calm, "nothing went wrong"
@@ -166,9 +171,10 @@ class CalmMachine(RuleBasedStateMachine):
                 refused = max(call.answered_at or 0.0 for call in self.world.refusals(person))
                 healthy = self.world.is_healthy(person, refused)
                 assert not healthy, "given up, its newest pair is there"
-                self.dead.add(person)
+                self.dead[person] = row.signed_in_at
             elif row is not None and not row.dead:
-                self.dead.discard(person)
+                before = self.dead.pop(person, None)
+                assert before is None or row.signed_in_at > before, "nobody looked, and it lives"
 
     @invariant()
     def drops_nothing(self) -> None:
@@ -231,15 +237,11 @@ class CalmMachine(RuleBasedStateMachine):
         row = self.world.row(person)
         healthy = self.world.is_healthy(person)
         self.world.clock.advance(3600.0)
-        if row is not None and row.dead and healthy:
-            # Its pair came in the last sign-in, whose node has ended: the next one that starts
-            # finishes that.
-            self.result(Deferred.fromCoroutine(node.credentials.recover()))
         answer = self.result(Deferred.fromCoroutine(node.credentials.usable(person)))
-        sleeps = row is not None and row.dead_reason is not None
-        if sleeps or (healthy and row is not None and self.server.users[person] == BLOCKED):
+        lives = row is not None and not row.dead and healthy
+        if _turned_away(row) or (lives and self.server.users[person] == BLOCKED):
             assert answer == asleep(CREDENTIAL_DEAD, ACCOUNT_PROHIBITED.reason), answer
-        elif row is not None and healthy:
+        elif lives:
             assert isinstance(answer, Credential), answer
         else:
             assert answer is CREDENTIAL_DEAD, answer
@@ -299,6 +301,11 @@ class CalmMachine(RuleBasedStateMachine):
         if unsure and self.world.row(person) is None:
             return True  # a stranger who was turned away
         return self.world.is_kept(pair)
+
+
+def _turned_away(row: Account | None) -> bool:
+    """Whether an account sleeps because of its person."""
+    return row is not None and row.dead_reason not in (None, NOT_LOOKED_AT)
 
 
 class CredentialsMachine(CalmMachine):

@@ -23,6 +23,7 @@ from fjmcp.refusals import (
     OAuthRefusal,
     asleep,
 )
+from fjmcp.store.queries.accounts import NOT_LOOKED_AT
 from fjmcp.store.transactions import Cursor, StoreDown
 from tests.broker.model import ADA, BOB, Node, Sight
 from tests.broker.test_credentials import LIFE, Case
@@ -105,7 +106,7 @@ class RefreshTests(PeopleCase):
     def test_yes(self) -> None:
         """A person who may come in works on, and is asked about once a refresh."""
         self.node.credentials.admission = Admission(orgs=["zoo:keepers"])
-        self.server.teams[ADA] = frozenset({"Zoo:Keepers"})
+        self.server.groups[ADA] = frozenset({"zoo:keepers"})
         seen = len(self.server.sights)
         for version in (2, 3):
             self.assertEqual(self.usable().version, version)
@@ -131,14 +132,14 @@ class RefreshTests(PeopleCase):
                 self.asleep("not-let-in")
 
     def test_memberships_away(self) -> None:
-        """Nor is a list that Forgejo does not give."""
-        self.node.credentials.admission = Admission(orgs=["zoo", "park:keepers"])
-        for lists in (self.server.organizations, self.server.teams):
-            lists[ADA] = Troubled("timeout")
+        """Nor is an organization, or a team, of which Forgejo does not say who is in it."""
+        for group in ("zoo", "park:keepers"):
+            self.node.credentials.admission = Admission(orgs=[group])
+            self.server.groups[ADA] = Troubled("timeout")
             self.usable()
             self.awake()
-            lists[ADA] = frozenset()
             self.to_lead()
+        self.server.groups[ADA] = frozenset()
         self.successResultOf(self.ask())
         self.asleep("not-let-in")
 
@@ -342,19 +343,68 @@ class SignInTests(PeopleCase):
             self.assertEqual(self.world.stored(), {self.server.given[-1].refresh.text})
         self.asleep("not-let-in")
 
-    def test_dead_and_not_known(self) -> None:
-        """An account whose credential died wakes with a pair whose person Forgejo would not
-        name; but it is refreshed and looked at before it is used."""
+    def dies(self) -> None:
+        """Ada revokes us at Forgejo, and her account dies of it."""
         self.server.revoke(ADA)
         asked = self.ask()
         self.advance(limits.REFRESH_SETTLE + 1)
-        self.assertEqual(self.successResultOf(asked), CREDENTIAL_DEAD)
+        self.assertIs(self.successResultOf(asked), CREDENTIAL_DEAD)
+
+    def test_dead_and_not_known(self) -> None:
+        """A dead account stays dead with a pair of a person of whom nothing is known, however
+        often and however long; a yes wakes it, by one more sign-in."""
+        self.dies()
+        refreshes = len([call for call in self.server.calls if call.kind == "refresh"])
+        for said in (Troubled("timeout"), OVER, Troubled("status-403")):
+            self.server.users[ADA] = said
+            self.refused()
+            self.asleep_unseen()
+            self.assertEqual(self.world.stored(), {self.server.given[-1].refresh.text})
+            self.server.users[ADA] = FREE
+            self.world.clock.advance(LIFE)
+            self.asleep_unseen()
+        self.assertEqual(
+            len([call for call in self.server.calls if call.kind == "refresh"]), refreshes
+        )
+        self.sign_in()
+        self.awake()
+        self.to_lead()
+        self.usable()
+
+    def test_dead_and_turned_away(self) -> None:
+        """Whom the rule does not let in any more does not come in by a Forgejo that says nothing;
+        when it does, they are turned away."""
+        self.dies()
+        self.node.credentials.admission = Admission(["bob"])
         self.server.users[ADA] = Troubled("timeout")
         self.assertIs(self.refused(), SIGN_IN_TROUBLED)
-        self.awake()
-        self.server.users[ADA] = BLOCKED
-        self.successResultOf(self.ask())
-        self.asleep("account-prohibited")
+        self.asleep_unseen()
+        self.server.users[ADA] = FREE
+        self.world.clock.advance(1.0)
+        self.assertEqual(self.refused().reason, "not-let-in")
+        self.asleep("not-let-in")
+        self.assertEqual(self.node.slept, [ADA, ADA])
+
+    def asleep_unseen(self) -> None:
+        """Ada's account is dead, and whether she may come in is not known."""
+        row = self.world.account()
+        self.assertEqual((row.dead, row.dead_reason), (True, NOT_LOOKED_AT))
+        self.assertIs(self.successResultOf(self.ask()), CREDENTIAL_DEAD)
+
+    def test_dead_and_recovered(self) -> None:
+        """Nor does a pair that a crash left wake it, at which nobody looks."""
+        self.dies()
+        self.node.fuse.hops = self.node.fuse.count + 2
+        self.node.fuse.after = True
+        self.start_sign_in()
+        self.node = self.world.node()
+        recovering = Deferred.fromCoroutine(self.node.credentials.recover())
+        self.advance(limits.EXCHANGE_CLAIM + 1)
+        self.successResultOf(recovering)
+        self.assertEqual(self.world.on_the_way(), [])
+        self.asleep_unseen()
+        self.sign_in(self.node)
+        self.usable()
 
     def test_refresh_under_way(self) -> None:
         """A refresh that was under way when its person was turned away wakes nobody."""

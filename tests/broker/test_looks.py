@@ -41,10 +41,11 @@ ANY = Admission()
 ONE = Admission(["ada"])
 ORG = Admission(orgs=["zoo"])
 TEAM = Admission(orgs=["zoo:keepers"])
+TWO = Admission(orgs=["zoo", "park"])
 BOTH = Admission(["bob"], ["zoo", "park:keepers"])
 NO_ADMINS = Admission(deny_admins=True)
 
-List = frozenset[str] | Refused | Troubled
+Said = bool | Refused | Troubled
 
 
 @define(eq=False)
@@ -52,8 +53,8 @@ class Directory:
     """Says what it is told to, and remembers what it was asked."""
 
     person: User | Refused | Troubled
-    groups: List = frozenset()
-    crews: List = frozenset()
+    groups: dict[str, Said] = field(factory=dict)
+    """What it says of an organization, or a team as `organization:team`; else no."""
     asked: list[str] = field(factory=list)
     waits: dict[str, Deferred[None]] = field(factory=dict)
 
@@ -61,13 +62,16 @@ class Directory:
         await self._asked("user", access)
         return self.person
 
-    async def organizations(self, access: ForgeToken) -> List:
-        await self._asked("organizations", access)
-        return self.groups
+    async def in_organization(self, access: ForgeToken, user: User, organization: str) -> Said:
+        return await self._is_in(access, user, organization)
 
-    async def teams(self, access: ForgeToken) -> List:
-        await self._asked("teams", access)
-        return self.crews
+    async def in_team(self, access: ForgeToken, user: User, organization: str, team: str) -> Said:
+        return await self._is_in(access, user, f"{organization}:{team}")
+
+    async def _is_in(self, access: ForgeToken, user: User, name: str) -> Said:
+        assert user is self.person
+        await self._asked(name, access)
+        return self.groups.get(name, False)
 
     async def _asked(self, what: str, access: ForgeToken) -> None:
         assert access is TOKEN
@@ -92,7 +96,7 @@ class LooksTests(SynchronousTestCase):
 
     def test_table(self) -> None:
         """What Forgejo says, by each rule: the verdict, and that no more was asked than it took."""
-        members, keepers = frozenset({"Zoo", "park"}), frozenset({"Zoo:Keepers"})
+        members, keepers = {"zoo": True}, {"zoo:keepers": True}
         rows: list[tuple[Directory, Admission, Verdict, str]] = [
             (Directory(ADA), ANY, Admitted("ada"), "user"),
             (Directory(ROOT), ANY, Admitted("root"), "user"),
@@ -100,21 +104,24 @@ class LooksTests(SynchronousTestCase):
             (Directory(ROOT), ONE, denied(NOT_LET_IN, "root"), "user"),
             (Directory(ROOT), NO_ADMINS, denied(ADMIN_NOT_LET_IN, "root"), "user"),
             (Directory(ADA), NO_ADMINS, Admitted("ada"), "user"),
-            (Directory(ADA, members), ORG, Admitted("ada"), "user organizations"),
-            (Directory(ADA, crews=keepers), ORG, denied(NOT_LET_IN), "user organizations"),
-            (Directory(ADA, crews=keepers), TEAM, Admitted("ada"), "user teams"),
-            (Directory(ADA, members), TEAM, denied(NOT_LET_IN), "user teams"),
-            (Directory(ADA, members), BOTH, Admitted("ada"), "user organizations"),
+            (Directory(ADA, {**members}), ORG, Admitted("ada"), "user zoo"),
+            (Directory(ADA, {**keepers}), ORG, denied(NOT_LET_IN), "user zoo"),
+            (Directory(ADA, {**keepers}), TEAM, Admitted("ada"), "user zoo:keepers"),
+            (Directory(ADA, {**members}), TEAM, denied(NOT_LET_IN), "user zoo:keepers"),
+            (Directory(ADA, {**members}), BOTH, Admitted("ada"), "user zoo"),
             (
-                Directory(ADA, frozenset({"park"}), frozenset({"Park:keepers"})),
+                Directory(ADA, {"park": True, "park:keepers": True}),
                 BOTH,
                 Admitted("ada"),
-                "user organizations teams",
+                "user zoo park:keepers",
             ),
-            (Directory(ADA), BOTH, denied(NOT_LET_IN), "user organizations teams"),
-            (Directory(User(7, "Bob"), AWAY, AWAY), BOTH, Admitted("Bob"), "user"),
+            (Directory(ADA), BOTH, denied(NOT_LET_IN), "user zoo park:keepers"),
+            (Directory(ADA, {"park": True}), TWO, Admitted("ada"), "user park"),
+            (Directory(ADA, {"zoo": True}), TWO, Admitted("ada"), "user park zoo"),
+            (Directory(ADA), TWO, denied(NOT_LET_IN), "user park zoo"),
+            (Directory(User(7, "Bob"), {"zoo": AWAY}), BOTH, Admitted("Bob"), "user"),
             (
-                Directory(ROOT, members),
+                Directory(ROOT, {**members}),
                 evolve(ORG, deny_admins=True),
                 denied(ADMIN_NOT_LET_IN, "root"),
                 "user",
@@ -122,25 +129,35 @@ class LooksTests(SynchronousTestCase):
             # A block is one by any rule.
             (Directory(BLOCKED), ANY, Denied(ACCOUNT_PROHIBITED), "user"),
             (Directory(BLOCKED), ORG, Denied(ACCOUNT_PROHIBITED), "user"),
-            (Directory(ADA, BLOCKED), ORG, denied(ACCOUNT_PROHIBITED), "user organizations"),
+            (Directory(ADA, {"zoo": BLOCKED}), ORG, denied(ACCOUNT_PROHIBITED), "user zoo"),
             # Who lets us see too little comes in only where it does not matter.
             (Directory(NARROW), ANY, Admitted(None), "user"),
             (Directory(NARROW), ONE, Denied(SCOPE_TOO_NARROW), "user"),
             (Directory(NARROW), NO_ADMINS, Denied(SCOPE_TOO_NARROW), "user"),
-            (Directory(ADA, NARROW), ORG, denied(SCOPE_TOO_NARROW), "user organizations"),
-            (Directory(ADA, crews=NARROW), TEAM, denied(SCOPE_TOO_NARROW), "user teams"),
+            (Directory(ADA, {"zoo": NARROW}), ORG, denied(SCOPE_TOO_NARROW), "user zoo"),
+            (
+                Directory(ADA, {"zoo:keepers": NARROW}),
+                TEAM,
+                denied(SCOPE_TOO_NARROW),
+                "user zoo:keepers",
+            ),
             # Nothing is known.
             (Directory(OVER), ANY, Undecided(SIGN_IN_REFUSED), "user"),
             (Directory(AWAY), ANY, Undecided(SIGN_IN_TROUBLED), "user"),
             (Directory(AWAY), ONE, Undecided(SIGN_IN_TROUBLED), "user"),
-            (Directory(ADA, AWAY), ORG, Undecided(SIGN_IN_TROUBLED), "user organizations"),
+            (Directory(ADA, {"zoo": AWAY}), ORG, Undecided(SIGN_IN_TROUBLED), "user zoo"),
             (
-                Directory(ADA, AWAY, keepers),
+                Directory(ADA, {"zoo": AWAY, "park:keepers": True}),
                 BOTH,
                 Undecided(SIGN_IN_TROUBLED),
-                "user organizations",
+                "user zoo",
             ),
-            (Directory(ADA, crews=OVER), TEAM, Undecided(SIGN_IN_REFUSED), "user teams"),
+            (
+                Directory(ADA, {"zoo:keepers": OVER}),
+                TEAM,
+                Undecided(SIGN_IN_REFUSED),
+                "user zoo:keepers",
+            ),
             (Directory(User(8, "bob")), ANY, Undecided(SIGN_IN_MIXED_UP), "user"),
             (Directory(User(8, "ada")), ONE, Undecided(SIGN_IN_MIXED_UP), "user"),
         ]
@@ -151,7 +168,7 @@ class LooksTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """The whole look ends in time, whichever answer does not come; then nothing is known."""
-        for late in ("user", "organizations", "teams"):
+        for late in ("user", "zoo", "park:keepers"):
             directory = Directory(ADA, waits={late: Deferred()})
             looking = Deferred.fromCoroutine(self.looks(directory, BOTH).look(TOKEN, 7))
             self.clock.advance(limits.FORGE_LOOK - 0.1)

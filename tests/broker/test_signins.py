@@ -25,9 +25,10 @@ from fjmcp.forge.client import Forge
 from fjmcp.oauth.authorization import AuthorizationRequest
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
-from fjmcp.refusals import SCOPE_TOO_WIDE, SIGN_IN_REFUSED, OAuthRefusal
-from fjmcp.store.queries import consents, signins
-from fjmcp.store.transactions import StoreDown
+from fjmcp.refusals import SCOPE_TOO_WIDE, SIGN_IN_REFUSED, SIGN_IN_UNKNOWN, OAuthRefusal
+from fjmcp.store.queries import accounts, consents, signins
+from fjmcp.store.queries.accounts import NOT_LOOKED_AT
+from fjmcp.store.transactions import Cursor, StoreDown
 from fjmcp.store.vault import Ring
 from fjmcp.testing import EPOCH, FORGE_URL, PUBLIC_URL, now
 from tests.broker.desk import ADA, BOB, CHALLENGE, REDIRECT, Desk
@@ -42,6 +43,13 @@ def is_for_the_person(refusal: object) -> bool:
     return isinstance(refusal, OAuthRefusal) and refusal.reason in FOR_THE_PERSON
 
 
+def put_to_sleep(cursor: Cursor, person: int, reason: str | None) -> None:
+    """An account dies, for this reason."""
+    row = accounts.find(cursor, person)
+    assert row is not None
+    accounts.mark_dead(cursor, person, row.version, "us", EPOCH + 1, reason)
+
+
 @define
 class Credentials:
     """Whoever comes back is Ada, unless the test wants it otherwise."""
@@ -50,6 +58,8 @@ class Credentials:
     answer: SignedIn | OAuthRefusal
     then_down: bool = False
     then_gone: bool = False
+    sleeps: tuple[str | None, ...] = ()
+    """For what reason the account is put to sleep right after."""
     verifiers: list[str] = field(factory=list)
 
     async def exchange(self, signin: Digest, code: str, verifier: str) -> SignedIn | OAuthRefusal:
@@ -57,6 +67,8 @@ class Credentials:
         self.desk.memory.fail_all(self.then_down)
         if self.then_gone:
             await self.desk.store.write(signins.finish, signin)
+        for reason in self.sleeps:
+            await self.desk.store.write(put_to_sleep, ADA, reason)
         return self.answer
 
 
@@ -137,6 +149,33 @@ class SignInsTests(SynchronousTestCase):
             onward = dict(parse_qsl(urlsplit(said.url).query))
             self.assertEqual((onward["error"], onward["state"]), (refusal.error, "the-state"))
             self.assertNotIn("ada", said.url)
+
+    def test_asleep_by_then(self) -> None:
+        """Who was turned away between the look that let them in and the code gets none, and
+        reads why; whose credential died, the client hears."""
+        for reason in (None, *refusals.TURNED_AWAY, NOT_LOOKED_AT):
+            with self.subTest(reason):
+                self.setUp()
+                self.credentials.sleeps = (reason,)
+                said = now(self.signins.come_back(self.back(self.consent().state)))
+                self.assert_turned_away(said, reason, ADA)
+
+    def assert_turned_away(self, said: object, reason: str | None, person: int) -> None:
+        """A sign-in is over for this reason, and nothing was given out or kept."""
+        refusal = refusals.TURNED_AWAY.get(reason or "")
+        if refusal is None:
+            assert isinstance(said, ToClient), said
+            self.assertIsNone(said.browser)
+            refusal = SIGN_IN_REFUSED
+        else:
+            assert isinstance(said, Explained), said
+            self.assertEqual(said.refusal, evolve(refusal, login=f"person-{person}"))
+        told = dict(parse_qsl(urlsplit(said.url).query))
+        self.assertEqual(
+            (told["error"], told["error_description"]), (refusal.error, refusal.description)
+        )
+        for table in ("signins", "codes", "consents"):
+            self.assertEqual(self.desk.rows(f"SELECT * FROM {table}"), [])
 
     def test_store_fails_after(self) -> None:
         """A store that fails when the state is spent is the client's to hear, with state and
@@ -221,6 +260,22 @@ class AnotherTests(SignInsTests):
         self.assertEqual(self.come_back(onward)["state"], "the-state")
         self.assertEqual(self.desk.rows("SELECT account_id FROM codes"), [(BOB,)])
         self.assertEqual(self.known(), [(BOB,), (0,)])
+
+    def test_asleep_by_then(self) -> None:
+        """Who was turned away while they read the question gets no code for their answer, and
+        reads why; no consent of theirs is kept, and the browser stays Ada's."""
+        for reason in (None, *refusals.TURNED_AWAY, NOT_LOOKED_AT):
+            with self.subTest(reason):
+                self.setUp()
+                came = self.bob_comes()
+                onward = now(self.signins.confirm(came.signin, self.browser))
+                assert isinstance(onward, Onward), onward
+                now(self.desk.store.write(put_to_sleep, BOB, reason))
+                said = now(self.signins.come_back(self.back(onward.state)))
+                self.assert_turned_away(said, reason, BOB)
+                self.assertEqual(self.known(), [(ADA,)])
+                again = now(self.signins.come_back(self.back(onward.state)))
+                self.assertIs(again, SIGN_IN_UNKNOWN)
 
     def test_store_fails_after_the_exchange(self) -> None:
         """A store that fails before anybody could be asked is the client's to hear, and leaves

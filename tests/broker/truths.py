@@ -148,7 +148,7 @@ def _restarted(life: Life) -> None:
 
 def _goes_on(life: Life, person: int) -> None:
     # A pair whose person Forgejo would not name waits in its sign-in's row: it keeps an account
-    # alive, and wakes none before the next start.
+    # alive, and wakes none.
     healthy = life.world.is_healthy(person) and person not in life.ledger.dead
     # Whatever it has of Forgejo's ends by then, so that it takes the refresh token.
     life.pass_by(life.world.server.life)

@@ -196,11 +196,15 @@ class OnePeer:
     async def user(self, access: ForgeToken) -> User | Refused | Troubled:
         raise ZeroDivisionError
 
-    async def organizations(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        return frozenset({"zoo"})
+    async def in_organization(
+        self, access: ForgeToken, user: User, organization: str
+    ) -> bool | Refused | Troubled:
+        return organization == "zoo"
 
-    async def teams(self, access: ForgeToken) -> frozenset[str] | Refused | Troubled:
-        return Refused("prohibited", "no")
+    async def in_team(
+        self, access: ForgeToken, user: User, organization: str, team: str
+    ) -> bool | Refused | Troubled:
+        return Refused("prohibited", f"{organization}:{team}")
 
 
 class MeasuredTests(SynchronousTestCase):
@@ -225,8 +229,10 @@ class MeasuredTests(SynchronousTestCase):
         self.assertIs(now(peer.refresh(token)), one.outcome)
         self.assertEqual(now(peer.introspect(token)), Troubled("no", None))
         self.assertRaises(ZeroDivisionError, now, peer.user(token))
-        self.assertEqual(now(peer.organizations(token)), {"zoo"})
-        self.assertEqual(now(peer.teams(token)), Refused("prohibited", "no"))
+        ada = User(7, "ada")
+        self.assertIs(now(peer.in_organization(token, ada, "zoo")), True)
+        asked = now(peer.in_team(token, ada, "zoo", "keepers"))
+        self.assertEqual(asked, Refused("prohibited", "zoo:keepers"))
         self.assertEqual(
             self.meter.told,
             [
@@ -235,8 +241,8 @@ class MeasuredTests(SynchronousTestCase):
                 ("refresh", "new-pair", 1.0),
                 ("introspect", "troubled", 1.0),
                 ("user", "failed", 1.0),
-                ("organizations", "answered", 1.0),
-                ("teams", "refused", 1.0),
+                ("organization", "answered", 1.0),
+                ("team", "refused", 1.0),
             ],
         )
 

@@ -117,6 +117,11 @@ class ShapesTests(SynchronousTestCase):
             ("zoo/keepers", words),
             ("zoo,allotment", words),
             ("zoo: keepers", "'zoo:'"),
+            (" ".join(f"zoo-{n}" for n in range(51)), "names 51"),
+        )
+        self.check(
+            shapes.organizations,
+            (" ".join(map(str, range(50))), frozenset(map(str, range(50)))),
         )
 
     def test_numbers(self) -> None:

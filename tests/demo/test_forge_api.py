@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fjmcp.demo.forge.accounts import Organization, Person, Team
-from tests.demo.standing import URL, StandInCase
+from tests.demo.standing import URL, Reply, StandInCase
 
 GARDEN = "/api/v1/repos/alice/garden"
 DIARY = "/api/v1/repos/alice/diary"
@@ -185,6 +185,96 @@ class OrganizationTests(StandInCase):
             else:
                 text = f"token does not have at least one of required scope(s): [{missing}]"
                 self.assertEqual((reply.status, reply.json["message"]), (403, text))
+
+    def say(self, path: str, login: str = "alice", scope: str = "read:organization") -> Reply:
+        """What this person is told."""
+        token = self.pair(login, scope)["access_token"]
+        return self.ask("GET", f"/api/v1/{path}", bearer=token)
+
+    def test_member(self) -> None:
+        """Of themselves, and to members, Forgejo says who belongs to an organization; it leads
+        others to the public members."""
+        carol, root = Person(9, "carol", "C", "-"), Person(10, "root", "R", "-", is_admin=True)
+        self.forge.instance.people += [carol, root]
+        for asked, login, status in (
+            ("allotment/members/alice", "alice", 204),
+            ("ALLOTMENT/members/ALICE", "alice", 204),
+            ("allotment/members/bob", "alice", 204),
+            ("allotment/members/carol", "alice", 404),
+            ("allotment/members/carol", "carol", 404),
+            ("allotment/members/root", "root", 404),
+            ("allotment/members/alice", "root", 204),
+            ("allotment/members/nobody", "alice", 404),
+            ("zoo/members/alice", "alice", 404),
+            ("allotment/members/alice", "carol", 303),
+        ):
+            reply = self.say(f"orgs/{asked}", login)
+            self.assertEqual(reply.status, status, (asked, login))
+            if status == 404:
+                self.assertEqual(reply.json["url"], f"{URL}/api/swagger")
+            if status == 303:
+                place = "/api/v1/orgs/Allotment/public_members/alice"
+                self.assertEqual(reply.header("Location"), place)
+
+    def test_search(self) -> None:
+        """A search for teams finds the person's own, an administrator's all, nobody else's."""
+        carol, root = Person(9, "carol", "C", "-"), Person(10, "root", "R", "-", is_admin=True)
+        self.forge.instance.people += [carol, root]
+        for word, login, names in (
+            ("keepers", "alice", ["Keepers"]),
+            ("", "alice", ["Keepers"]),
+            ("EEP", "alice", ["Keepers"]),
+            ("owners", "alice", []),
+            ("keepers", "bob", []),
+            ("", "root", ["Keepers", "Owners", "visitors"]),
+        ):
+            reply = self.say(f"orgs/allotment/teams/search?q={word}&include_desc=false", login)
+            self.assertEqual([team["name"] for team in reply.json["data"]], names, (word, login))
+            self.assertEqual(reply.header("X-Total-Count"), str(len(names)))
+        reply = self.say("orgs/allotment/teams/search?q=keepers", "carol")
+        self.assertEqual(
+            (reply.status, reply.json["message"]), (403, "Must be an organization member")
+        )
+        self.assertEqual(self.say("orgs/zoo/teams/search?q=keepers").status, 404)
+
+    def test_team_member(self) -> None:
+        """Who is in a team is told to those in it, to owners and to administrators."""
+        carol, root = Person(9, "carol", "C", "-"), Person(10, "root", "R", "-", is_admin=True)
+        self.forge.instance.people += [carol, root]
+        for asked, login, status in (
+            ("2/members/alice", "alice", 200),
+            ("2/members/bob", "alice", 404),
+            ("2/members/alice", "bob", 200),
+            ("2/members/bob", "bob", 404),
+            ("1/members/alice", "alice", 403),
+            ("2/members/carol", "carol", 404),
+            ("2/members/root", "root", 404),
+            ("2/members/alice", "root", 200),
+            ("77/members/alice", "alice", 404),
+            ("x/members/alice", "alice", 404),
+        ):
+            reply = self.say(f"teams/{asked}", login)
+            self.assertEqual(reply.status, status, (asked, login))
+            if status == 200:
+                self.assertEqual((reply.json["id"], reply.json["login"]), (2, "alice"))
+            if status == 403:
+                self.assertEqual(reply.json["message"], "Must be a team member")
+
+    def test_asked_about_by_scope(self) -> None:
+        """Each of these needs read:organization, and a private organization is closed to a token
+        for what is public."""
+        paths = ("orgs/allotment/members/alice", "orgs/allotment/teams/search")
+        for path in (*paths, "teams/2/members/alice"):
+            self.forge.revoke("alice")
+            reply = self.say(path, scope="read:user")
+            text = "token does not have at least one of required scope(s): [read:organization]"
+            self.assertEqual((reply.status, reply.json["message"]), (403, text))
+            self.assertEqual(self.ask("GET", f"/api/v1/{path}").status, 401)
+        for path in paths:
+            self.forge.revoke("alice")
+            reply = self.say(path, scope="public-only read:organization")
+            text = "token scope is limited to public orgs"
+            self.assertEqual((reply.status, reply.json["message"]), (403, text))
 
 
 class RepositoryTests(StandInCase):

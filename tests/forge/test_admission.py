@@ -100,15 +100,19 @@ class NeedsTests(SynchronousTestCase):
     """What must be asked, and may be."""
 
     def test_asked(self) -> None:
-        """Only a rule about organizations or teams needs them."""
+        """The organizations and the teams of a rule, each once, in an order of their own."""
         for rule, organizations, teams in (
-            (Admission(), False, False),
-            (Admission(users=["alice"], deny_admins=True), False, False),
-            (Admission(orgs=["zoo"]), True, False),
-            (Admission(orgs=["zoo:keepers"]), False, True),
-            (Admission(orgs=["zoo:keepers", "allotment"]), True, True),
+            (Admission(), [], []),
+            (Admission(users=["alice"], deny_admins=True), [], []),
+            (Admission(orgs=["Zoo", "zoo"]), ["zoo"], []),
+            (Admission(orgs=["zoo:Keepers"]), [], [("zoo", "keepers")]),
+            (
+                Admission(orgs=["zoo:keepers", "zoo", "allotment", "a:z"]),
+                ["allotment", "zoo"],
+                [("a", "z"), ("zoo", "keepers")],
+            ),
         ):
-            self.assertEqual((rule.by_organization, rule.by_team), (organizations, teams), rule)
+            self.assertEqual((rule.organizations, rule.teams), (organizations, teams), rule)
 
     def test_everybody(self) -> None:
         """Only without any rule it does not matter who somebody is."""

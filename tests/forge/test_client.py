@@ -78,6 +78,37 @@ CODE_ROWS = [
     ("invalid_grant", "invalid grant", Refused),
 ]
 
+# What its API says of a token, and what that is to us.
+API_REFUSALS = [
+    (
+        403,
+        "This account is prohibited from signing in, please contact your site administrator.",
+        "prohibited",
+    ),
+    (403, "This account is not activated.", "prohibited"),
+    (
+        403,
+        "You must change your password. Change it at: https://forge.example//user/change_password",
+        "prohibited",
+    ),
+    (
+        403,
+        (
+            "This Forgejo instance requires users to enable two-factor authentication before they"
+            " can access their accounts. Enable it at: https://forge.example/user/settings/security"
+        ),
+        "prohibited",
+    ),
+    (403, "Zwei Faktoren: https://forge.example/user/settings/security", "prohibited"),
+    (
+        403,
+        "token does not have at least one of required scope(s): [read:user]",
+        "insufficient_scope",
+    ),
+    (403, "token scope is limited to public orgs", "insufficient_scope"),
+    (401, "oauth2 grant not found or revoked", "invalid_token"),
+]
+
 
 @define(eq=False)
 class Forgejo(Resource):
@@ -463,24 +494,31 @@ class IntrospectTests(Case):
         self.assertEqual(self.forgejo.asked[-1].uri, b"/git/api/v1/user")
 
     def test_user_refused(self) -> None:
-        """Blocked, not allowed to ask, and signed out are told apart."""
-        for status, message, error in (
-            (403, "This account is prohibited from signing in, please…", "prohibited"),
-            (403, "You must change your password", "prohibited"),
-            (
-                403,
-                "token does not have at least one of required scope(s): [read:user]",
-                "insufficient_scope",
-            ),
-            (401, "oauth2 grant not found or revoked", "invalid_token"),
-        ):
+        """Blocked, not allowed to ask, and signed out are told apart, by Forgejo's own words."""
+        for status, message, error in API_REFUSALS:
             self.says(status, {"message": message, "url": "…"})
-            for work in (
-                self.forge.user(ACCESS),
-                self.forge.organizations(ACCESS),
-                self.forge.teams(ACCESS),
-            ):
-                self.assertEqual(self.do(work), Refused(error, message))
+            self.assertEqual(self.do(self.forge.user(ACCESS)), Refused(error, message))
+
+    def test_forbidden_by_others(self) -> None:
+        """A 403 in other words blocks nobody: a gateway on the way says such, or Forgejo says it
+        of something else."""
+        for message in (
+            "Forbidden",
+            "Missing Authentication Token",
+            "You must change your Password",
+            "Access denied: this account is prohibited from signing in",
+            "required scope(s): [read:user]",
+            "Only signed in user is allowed to call APIs.",
+            "Must be an organization member",
+            "Must be a team member",
+            "See /user/settings",
+        ):
+            self.says(403, {"message": message, "url": "https://forge.example/git/api/swagger"})
+            self.assertEqual(self.do(self.forge.user(ACCESS)), Troubled("status-403"), message)
+        for message in (text for status, text, _ in API_REFUSALS if status == 403):
+            for status in (400, 404, 429, 451):
+                self.says(status, {"message": message})
+                self.assertEqual(self.do(self.forge.user(ACCESS)), Troubled(f"status-{status}"))
 
     def test_user_troubled(self) -> None:
         """Anything else says nothing of the account, nor does a 403 that is not Forgejo's."""

@@ -497,7 +497,7 @@ class GrantLife(RuleBasedStateMachine):
 
     @rule(account=accounts)
     def die(self, account: int) -> None:
-        """Forgejo refuses the account's credential."""
+        """Forgejo refuses the account's credential, or its person may not come in."""
         self.dead.add(account)
 
     @rule(account=accounts)

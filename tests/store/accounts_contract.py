@@ -153,16 +153,46 @@ class AccountsContract(_Contract):
         self.assertEqual(row and row.dead_reason, WHY)
 
     @promise
-    async def test_refused_wakes_to_be_refreshed(self) -> None:
-        """A dead account that wakes by a pair whose person nobody looked at is to be refreshed
-        before it is used; a live one has the pair as it is."""
+    async def test_refused_and_not_looked_at(self) -> None:
+        """A dead account keeps the pair of a person at whom nobody looked, and stays dead with
+        it; a live one has it and lives."""
         store = self.open_store()
         await self.admit(store, 1, AT - 9)
         await store.write(accounts.mark_dead, ADA, 1, "us", AT - 5)
-        row = await store.write(accounts.readmit, NOWHERE, ADA, pair(2))
-        self.assertEqual(row and (row.dead, row.expires_at), (False, AT))
-        row = await store.write(accounts.readmit, NOWHERE, ADA, pair(3))
-        self.assertEqual(row and row.expires_at, AT + 3600)
+        for count in (2, 3):
+            row = await store.write(accounts.readmit, NOWHERE, ADA, pair(count))
+            self.assertEqual(
+                row and (row.forge_count, row.expires_at, row.dead_since, row.dead_reason),
+                (count, AT + 3600, AT - 5, accounts.NOT_LOOKED_AT),
+            )
+            self.assertIsNone(await store.write(accounts.claim, ADA, count, "us", AT + 9))
+        row = await store.write(accounts.readmit, NOWHERE, ADA, pair(2, AT + 9))
+        self.assertEqual(row and row.forge_count, 3)
+        await self.admit(store, 1, AT - 9, person=BOB)
+        row = await store.write(accounts.readmit, NOWHERE, BOB, pair(2))
+        self.assertEqual(row and (row.forge_count, row.dead), (2, False))
+
+    @promise
+    async def test_looked_at_since(self) -> None:
+        """The next look at its person decides: a yes wakes it, whenever that was begun and
+        whichever pair is the newer, and a no is the reason from then on."""
+        store = self.open_store()
+        for count, looked_at in ((3, AT + 8), (1, AT + 8), (3, AT - 8), (1, AT - 8)):
+            await self.admit(store, 0, AT - 9)
+            row = await self.row(store)
+            await store.write(accounts.mark_dead, ADA, row.version, "us", AT - 5)
+            await store.write(accounts.readmit, NOWHERE, ADA, pair(2))
+            row = await self.admit(store, count, AT + 9, looked_at)
+            self.assertEqual((row.dead, row.dead_reason), (False, None))
+            self.assertEqual(row.forge_count, max(count, 2))
+            await store.write(lambda cursor: cursor.execute("DELETE FROM accounts"))
+        await self.admit(store, 0, AT - 9)
+        await store.write(accounts.mark_dead, ADA, 1, "us", AT - 5)
+        await store.write(accounts.readmit, NOWHERE, ADA, pair(2))
+        turned = await self.turn_away(store, 3)
+        self.assertEqual(turned and (turned.dead_since, turned.dead_reason), (AT, WHY))
+        turned = await store.write(accounts.readmit, NOWHERE, ADA, pair(4))
+        self.assertEqual(turned and (turned.dead_since, turned.dead_reason), (AT, WHY))
 
     @promise
     async def test_consents_go(self) -> None:

@@ -14,8 +14,8 @@ from fjmcp.demo.forge.accounts import Person
 from fjmcp.forge.admission import Admission
 from fjmcp.forge.scopes import DEFAULT
 from fjmcp.refusals import WHY_ASLEEP
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, WholeBroker, walk
-from tests.web.whole import CALLBACK, BrokerCase, said
+from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, WholeBroker, now, walk
+from tests.web.whole import CALLBACK, FORGE_HOST, BrokerCase, said
 
 LIFE = 3600.0
 USER = "/api/v1/user"
@@ -50,6 +50,12 @@ class AdmissionCase(BrokerCase):
         """Somebody allows the application and signs in; where they end."""
         browser = browser or self.broker.browser()
         return walk(browser, self.app.open(browser), login)
+
+    def late(self, browser: Browser) -> Page:
+        """Where a sign-in ends that has to wait for Forgejo."""
+        waiting = Deferred.fromCoroutine(browser.open(self.to_callback(browser)))
+        self.broker.settle()
+        return self.successResultOf(waiting)
 
     def tokens(self, login: str = "alice") -> dict[str, Any]:
         """The same for somebody who is let in: what the application gets."""
@@ -89,8 +95,8 @@ class SignInTests(AdmissionCase):
         organizations."""
         for login in ("alice", "bob"):
             self.assert_let_in(login)
-        self.assertEqual(self.broker.forge.calls("GET /api/v1/user/orgs"), 0)
-        self.assertEqual(self.broker.forge.calls("GET /api/v1/user/teams"), 0)
+        for path in ("orgs/<name>/members/<login>", "orgs/<name>/teams/search"):
+            self.assertEqual(self.broker.forge.calls(f"GET /api/v1/{path}"), 0)
 
     def test_configured(self) -> None:
         """A rule of the configuration holds from the start."""
@@ -148,19 +154,18 @@ class SignInTests(AdmissionCase):
     def test_trouble(self) -> None:
         """Where Forgejo does not say who it is, the application hears that it may try again."""
         self.admit(orgs=("zoo", "allotment:keepers"))
-        for path in (USER, f"{USER}/orgs", f"{USER}/teams"):
+        for path in (
+            USER,
+            "/api/v1/orgs/zoo/members/alice",
+            "/api/v1/orgs/allotment/teams/search",
+            "/api/v1/teams/2/members/alice",
+        ):
             for kind in ("status", "drop", "garble"):
                 self.broker.forge.troubles.set(kind, path, times=1)
                 told = said(self.late(self.broker.browser()))
                 self.assertEqual(told["error"], "temporarily_unavailable", (path, kind))
         self.assertEqual(self.count("codes"), 0)
         self.assert_let_in()
-
-    def late(self, browser: Browser) -> Page:
-        """Where a sign-in ends that has to wait for Forgejo."""
-        waiting = Deferred.fromCoroutine(browser.open(self.to_callback(browser)))
-        self.broker.settle()
-        return self.successResultOf(waiting)
 
 
 class WorkingTests(AdmissionCase):
@@ -271,6 +276,54 @@ class WorkingTests(AdmissionCase):
         self.assert_turned_away("no administrators")
         self.broker.settle()
         self.assert_asleep("admin-not-let-in")
+
+    def test_dead_and_away(self) -> None:
+        """Whom the rule does not let in, and who has revoked us, works no more by a sign-in at
+        which Forgejo does not say who they are; once they may again, one sign-in helps."""
+        self.works(self.first)
+        self.broker.forge.revoke("alice")
+        self.broker.advance(LIFE)
+        call = self.app.call(self.first["access_token"])
+        self.broker.advance(limits.REFRESH_SETTLE + 1)
+        self.assertEqual(call.status, 401)
+        self.join(self.alice, "allotment:keepers", False)
+        self.broker.forge.troubles.set("status", USER)
+        told = said(self.late(self.broker.browser()))
+        self.assertEqual(told["error"], "temporarily_unavailable")
+        for _ in range(3):
+            for tokens in (self.first, self.second):
+                self.assertEqual(self.app.call(tokens["access_token"]).status, 401)
+                self.assert_error(self.app.refresh(tokens["refresh_token"]), "invalid_grant")
+            self.broker.advance(LIFE / 4)
+            self.sweep()
+        self.broker.forge.troubles.clear()
+        self.assertEqual(self.app.call(self.first["access_token"]).status, 401)
+        self.assert_turned_away("only certain accounts")
+        self.join(self.alice, "allotment:keepers")
+        self.broker.advance(1)
+        self.assert_let_in()
+        self.assertEqual(self.app.refresh(self.first["refresh_token"]).status, 200)
+
+    def test_turned_away_at_the_question(self) -> None:
+        """Who is turned away while they are asked whether to go on as who they are reads why, and
+        has no code by their answer; the browser stays whose it was."""
+        browser = self.broker.browser()
+        self.come("alice", browser)
+        browser.cookies.pop(FORGE_HOST)
+        page = self.come("bob", browser)
+        self.assertIn('value="continue"', page.text)
+        codes = self.count("codes")
+        self.bob.is_admin = True
+        self.admit(orgs=("allotment",), deny_admins=True)
+        self.come("bob")
+        page = now(browser.submit(page, "continue"))
+        self.assertEqual(page.status, 403)
+        self.assertIn("no administrators", page.text)
+        self.assertIn('at Forgejo as <strong dir="auto">bob</strong>.', page.text)
+        self.assertEqual((self.count("codes"), self.count("signins")), (codes, 0))
+        self.assertEqual(self.rows("SELECT 1 FROM consents WHERE account_id = ?", self.bob.id), [])
+        known = self.rows("SELECT account_id FROM browsers ORDER BY expires_at DESC LIMIT 1")
+        self.assertEqual(known, [(self.alice.id,)])
 
     def test_api_away(self) -> None:
         """An API that is away during the look ends nothing and holds nothing up; the next look

@@ -112,6 +112,10 @@ class Organization:
         """Whether somebody belongs to it."""
         return any(person in team.members for team in self.teams)
 
+    def is_owned_by(self, person: Person) -> bool:
+        """Whether somebody is in the team of its owners."""
+        return any(person in t.members for t in self.teams if t.permission == "owner")
+
     def team(self, name: str) -> Team | None:
         """One of its teams, case aside."""
         return next((t for t in self.teams if t.name.lower() == name.lower()), None)
@@ -274,6 +278,10 @@ class Instance:
         low = login.lower()
         return next((p for p in self.people if low in (p.login, p.email)), None)
 
+    def person_named(self, login: str) -> Person | None:
+        """Somebody by login, case aside."""
+        return next((p for p in self.people if p.login == login.lower()), None)
+
     def by_id(self, person_id: int) -> Person | None:
         """Somebody by number."""
         return next((p for p in self.people if p.id == person_id), None)
@@ -288,11 +296,20 @@ class Instance:
         mine = [(o, t) for o in self.organizations for t in o.teams if person in t.members]
         return sorted(mine, key=lambda each: each[1].name.lower())
 
+    def organization(self, name: str) -> Organization | None:
+        """An organization, case aside."""
+        return next((o for o in self.organizations if o.name.lower() == name.lower()), None)
+
     def team(self, named: str) -> Team | None:
         """A team by `organization:team`, case aside."""
-        of, _, name = named.lower().partition(":")
-        organization = next((o for o in self.organizations if o.name.lower() == of), None)
+        of, _, name = named.partition(":")
+        organization = self.organization(of)
         return None if organization is None else organization.team(name)
+
+    def team_by_id(self, number: str) -> tuple[Organization, Team] | None:
+        """A team by its number, and whose it is."""
+        every = ((o, t) for o in self.organizations for t in o.teams)
+        return next((each for each in every if f"{each[1].id}" == number), None)
 
     def repository(self, owner: str, name: str, viewer: Person | None) -> Repository | None:
         """A repository that `viewer` may know of."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from attrs import define, frozen
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
-from fjmcp.demo.forge.accounts import Instance, Person, Repository
-from fjmcp.demo.forge.answers import Answer, json_answer, json_of, query_of
+from fjmcp.demo.forge.accounts import Instance, Organization, Person, Repository
+from fjmcp.demo.forge.answers import Answer, json_answer, json_of, query_of, see_other
 from fjmcp.demo.forge.bearers import Bearer, Bearers, Rejected
 from fjmcp.demo.forge.trouble import Troubles, serves
 
@@ -80,6 +81,58 @@ class Api:
             return person
         mine = self.instance.teams_of(person)
         return _paged(request, [team.to_json(self.url, of) for of, team in mine])
+
+    @serves(app, "/api/v1/orgs/<name>/members/<login>", "GET")
+    def organization_member(self, request: Request, name: str, login: str) -> Answer:
+        """Whether somebody is a member: told to members, and of oneself."""
+        found = self._organization(request, name)
+        if isinstance(found, Answer):
+            return found
+        person, organization = found
+        asked = self.instance.person_named(login)
+        if asked is None:
+            return self._not_found()
+        if organization.has(person) or person.is_admin or person is asked:
+            return Answer(204, b"") if organization.has(asked) else self._not_found()
+        path = urlsplit(self.url).path
+        return see_other(f"{path}/api/v1/orgs/{organization.name}/public_members/{asked.login}")
+
+    @serves(app, "/api/v1/orgs/<name>/teams/search", "GET")
+    def search_teams(self, request: Request, name: str) -> Answer:
+        """A member's own teams of an organization with `q` in their names, an administrator's
+        all."""
+        found = self._organization(request, name)
+        if isinstance(found, Answer):
+            return found
+        person, organization = found
+        if not (organization.has(person) or person.is_admin):
+            return self._refused(403, "Must be an organization member")
+        word = query_of(request).get("q", "").lower()
+        teams = [
+            team.to_json(self.url, organization)
+            for team in sorted(organization.teams, key=lambda team: team.name.lower())
+            if word in team.name.lower() and (person.is_admin or person in team.members)
+        ]
+        return _paged(request, teams, wrapped=True)
+
+    @serves(app, "/api/v1/teams/<number>/members/<login>", "GET")
+    def team_member(self, request: Request, number: str, login: str) -> Answer:
+        """Somebody, if they are in a team: told to who is in it, and to owners."""
+        person = self._person(request, "organization")
+        if isinstance(person, Answer):
+            return person
+        found = self.instance.team_by_id(number)
+        if found is None:
+            return self._not_found()
+        organization, team = found
+        owns = organization.is_owned_by(person) or person.is_admin
+        if not owns and person not in team.members:
+            here = organization.has(person)
+            return self._refused(403, "Must be a team member") if here else self._not_found()
+        asked = self.instance.person_named(login)
+        if asked is None or asked not in team.members:
+            return self._not_found()
+        return json_answer(asked.to_json(self.url))
 
     @serves(app, "/api/v1/user/repos", "GET")
     def own_repositories(self, request: Request) -> Answer:
@@ -221,6 +274,18 @@ class Api:
         if isinstance(caller, Answer):
             return caller
         return caller.person or self._refused(401, "token is required")
+
+    def _organization(self, request: Request, name: str) -> tuple[Person, Organization] | Answer:
+        person = self._person(request, "organization")
+        if isinstance(person, Answer):
+            return person
+        organization = self.instance.organization(name)
+        if organization is None:
+            return self._not_found()
+        caller = self._caller(request)
+        if isinstance(caller, Answer) or caller.public_only:
+            return self._refused(403, "token scope is limited to public orgs")
+        return person, organization
 
     def _repository(
         self, request: Request, owner: str, name: str, category: str

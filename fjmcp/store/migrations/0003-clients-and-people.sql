@@ -56,4 +56,4 @@ ALTER TABLE grants ADD COLUMN secret_digest {blob};         -- NULL: it has no s
 ALTER TABLE grants ADD COLUMN name TEXT;                    -- NULL for a client's
 ALTER TABLE grants ADD COLUMN expires_at DOUBLE PRECISION;  -- NULL: when the rules end it
 
-ALTER TABLE accounts ADD COLUMN dead_reason TEXT;           -- why its person may not come in; NULL: Forgejo refused
+ALTER TABLE accounts ADD COLUMN dead_reason TEXT;           -- why dead_since is set or stays; NULL: Forgejo refused

@@ -12,9 +12,10 @@ account's row (`admit`).  A refresh is claimed in the account's row (`claim`)
 and comes back to it (`keep`), or does not (`put_off`, `mark_dead`).
 
 An account is dead because Forgejo refused its pair, or, with a `dead_reason`,
-because its person may not come in.  A new pair ends the first.  It does not end
-the second, since the pair was good all the while: only a person who is there
-and may come in does (`admit`).
+because its person may not come in.  The pair of a sign-in does not end it: only a
+person who is there and may come in does (`admit`).  A dead account keeps what pairs
+come to it all the same, since each killed the one before; one that was refused, and
+has the pair of a person at whom nobody could look, is marked `NOT_LOOKED_AT`.
 
 With either goes all that the person had allowed clients and need not have been
 asked again: who revokes us at Forgejo may do so to be rid of one of them.
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from fjmcp import limits
 from fjmcp.oauth.tokens import Digest
@@ -37,6 +38,10 @@ _LONGEST_WAIT: Final = 2 * limits.FORGE_RETRY_AFTER
 hold for as long; the clocks of several nodes may differ by half of it."""
 _LONGEST_LOOK: Final = limits.EXCHANGE_CLAIM + limits.PAIR_KEEP
 """Likewise of what was written while a sign-in looked at its person and was kept."""
+
+NOT_LOOKED_AT: Final = "not-looked-at"
+"""The `dead_reason` of an account whose pair was refused and which has a good one since; whether
+its person may come in is not known."""
 
 
 @frozen
@@ -70,7 +75,7 @@ class Account:
     retry_after: float | None
     signed_in_at: float
     dead_reason: str | None = None
-    """Why its person may not come in; None where Forgejo refused the pair."""
+    """Why its person may not come in, or `NOT_LOOKED_AT`; None where Forgejo refused the pair."""
 
     @property
     def dead(self) -> bool:
@@ -333,7 +338,9 @@ def admit(
         )
         assert made is not None
         return Account(*made)
-    if row.dead_reason is not None and not _after(row.dead_since, looked_at):
+    # What is not known of the person is known now; what is, may be younger than the look.
+    unknown = row.dead_reason == NOT_LOOKED_AT
+    if row.dead_reason is not None and (unknown or not _after(row.dead_since, looked_at)):
         cursor.execute(
             "UPDATE accounts SET dead_since = NULL, dead_reason = NULL WHERE account_id = ?",
             account_id,
@@ -355,16 +362,20 @@ def readmit(cursor: Cursor, signin: Digest, account_id: int, pair: SealedPair) -
     """
     Likewise for a sign-in that nobody waits for, or of whose person nothing is
     known: an account that is known gets what may be its only good pair, no
-    other is made.
+    other is made, and one that is dead stays so.
     """
     finish_exchange(cursor, signin)
     row = find(cursor, account_id)
     if row is None or not supersedes(pair, row, None):
         return row
-    if row.dead:
-        # It wakes without a look whether its person may come in.  So its next use
-        # refreshes first, and that looks.
-        pair = evolve(pair, expires_at=pair.received_at)
+    if row.dead and row.dead_reason is None:
+        cursor.execute(
+            "UPDATE accounts SET dead_since = COALESCE(dead_since, ?), dead_reason = ?"
+            " WHERE account_id = ?",
+            pair.received_at,
+            NOT_LOOKED_AT,
+            account_id,
+        )
     return _put(cursor, row, pair)
 
 
