@@ -59,8 +59,9 @@ from fjmcp.refusals import (
     OAuthRefusal,
     asleep,
 )
-from fjmcp.store.queries import accounts
-from fjmcp.store.queries.accounts import Account, Exchange
+from fjmcp.store.queries import accounts, exchanges
+from fjmcp.store.queries.accounts import Account
+from fjmcp.store.queries.exchanges import Exchange
 from fjmcp.store.transactions import Cursor, Store, StoreDown
 from fjmcp.store.vault import Sealing, Unsealable
 from fjmcp.tasks import Tasks
@@ -372,13 +373,13 @@ def _standing(
     cursor: Cursor, account_id: int, began: float, now: float
 ) -> tuple[Account | None, list[Exchange]]:
     # One state of the rows: a pair is in either place.
-    return accounts.find(cursor, account_id), accounts.exchanges(cursor, began, now)
+    return accounts.find(cursor, account_id), exchanges.pending(cursor, began, now)
 
 
 def _give_up(
     cursor: Cursor, row: Account, owner: str, began: float | None, now: float, reason: str | None
 ) -> Account | None:
     # A pair that came since the last look may be this account's.
-    if began is not None and accounts.exchanges(cursor, began, now):
+    if began is not None and exchanges.pending(cursor, began, now):
         return accounts.find(cursor, row.account_id)
     return accounts.mark_dead(cursor, row.account_id, row.version, owner, now, reason)

@@ -45,8 +45,9 @@ from fjmcp.refusals import (
     SIGN_IN_UNKNOWN,
     OAuthRefusal,
 )
-from fjmcp.store.queries import accounts
-from fjmcp.store.queries.accounts import Account, Exchange
+from fjmcp.store.queries import accounts, exchanges
+from fjmcp.store.queries.accounts import Account
+from fjmcp.store.queries.exchanges import Exchange
 from fjmcp.store.transactions import Store
 from fjmcp.store.vault import Unsealable
 
@@ -105,14 +106,14 @@ class Exchanges:
 
     async def run(self, signin: Digest, code: str, verifier: str) -> SignedIn | OAuthRefusal:
         """`Credentials.exchange`; must not be cancelled."""
-        if not await self._store.write(accounts.begin_exchange, signin, self._clock.seconds()):
+        if not await self._store.write(exchanges.begin, signin, self._clock.seconds()):
             return SIGN_IN_UNKNOWN
         refusal: OAuthRefusal
         outcome = await self._forge.exchange(code, verifier)
         match outcome:
             case NewPair(pair):
                 sealed = self._pairs.seal_exchange(signin, pair)
-                if not await self._pairs.insist(accounts.seal_exchange, signin, sealed):
+                if not await self._pairs.insist(exchanges.seal, signin, sealed):
                     self.log.error(
                         "sign-in {signin} is gone before its pair came", signin=signin.short
                     )
@@ -128,7 +129,7 @@ class Exchanges:
             case Troubled():
                 self._pairs.alarm(outcome, "code exchange", signin=signin.short)
                 refusal = _troubled(outcome)
-        await self._store.write(accounts.finish_exchange, signin)
+        await self._store.write(exchanges.finish, signin)
         return refusal
 
     async def _connect(self, signin: Digest, pair: Pair) -> SignedIn | OAuthRefusal:
@@ -181,7 +182,7 @@ class Exchanges:
         said = await self._forge.introspect(pair.access if alive else pair.refresh)
         if isinstance(said, Troubled):
             self.log.error("introspection: {reason}", reason=said.reason, signin=signin.short)
-            await self._pairs.insist(accounts.abandon_exchange, signin)
+            await self._pairs.insist(exchanges.abandon, signin)
             return _troubled(said)
         if not said.active:
             return await self._throw_away(signin, SIGN_IN_REFUSED)
@@ -195,7 +196,7 @@ class Exchanges:
 
     async def _throw_away(self, signin: Digest, refusal: OAuthRefusal) -> OAuthRefusal:
         self.log.warn("pair thrown away: {reason}", reason=refusal.reason, signin=signin.short)
-        await self._pairs.insist(accounts.finish_exchange, signin)
+        await self._pairs.insist(exchanges.finish, signin)
         return refusal
 
     # --- after a crash ---------------------------------------------------------------
@@ -215,7 +216,7 @@ class Exchanges:
 
     async def _left(self, began: float) -> list[Exchange]:
         now = self._clock.seconds()
-        pending = await self._store.read(accounts.exchanges, began, now)
+        pending = await self._store.read(exchanges.pending, began, now)
         return [each for each in pending if each.credential is not None]
 
     async def finish_abandoned(self, pending: Iterable[Exchange]) -> bool:
@@ -224,7 +225,7 @@ class Exchanges:
         for each in pending:
             now = self._clock.seconds()
             if each.abandoned(now):
-                taken = await self._store.write(accounts.take_exchange, each.signin, now)
+                taken = await self._store.write(exchanges.take, each.signin, now)
                 if taken is not None:
                     told = await self._finish(taken) and told
         return told
@@ -236,7 +237,7 @@ class Exchanges:
             pair = self._pairs.open_exchange(signin, taken.credential)
         except Unsealable:
             self.log.critical("the pair of sign-in {signin} does not open", signin=signin.short)
-            await self._pairs.insist(accounts.finish_exchange, signin)
+            await self._pairs.insist(exchanges.finish, signin)
             return True
         found = await self._identify(signin, pair)
         if isinstance(found, OAuthRefusal):

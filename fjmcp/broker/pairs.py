@@ -16,7 +16,7 @@ from fjmcp import limits
 from fjmcp.forge.answers import Troubled
 from fjmcp.forge.tokens import Pair
 from fjmcp.oauth.tokens import Digest
-from fjmcp.store.queries import accounts
+from fjmcp.store.queries import accounts, exchanges
 from fjmcp.store.queries.accounts import Account, SealedPair
 from fjmcp.store.transactions import Cursor, Store, StoreDown
 from fjmcp.store.vault import Sealing
@@ -60,11 +60,11 @@ class Pairs:
 
         :raises Unsealable: likewise.
         """
-        return Pair.from_bytes(self._ring.open(sealed, accounts.bound_exchange(signin)))
+        return Pair.from_bytes(self._ring.open(sealed, exchanges.bound(signin)))
 
     def seal_exchange(self, signin: Digest, pair: Pair) -> bytes:
         """For a sign-in's row."""
-        return self._ring.seal(pair.to_bytes(), accounts.bound_exchange(signin))
+        return self._ring.seal(pair.to_bytes(), exchanges.bound(signin))
 
     async def insist(
         self, work: Callable[Concatenate[Cursor, P], T], *args: P.args, **kw: P.kwargs

@@ -26,7 +26,7 @@ from fjmcp.forge.answers import Introspected, NewPair, Outcome, Refused, Trouble
 from fjmcp.forge.people import User
 from fjmcp.forge.tokens import ForgeToken, Pair
 from fjmcp.oauth.tokens import Digest, Kind, digest, mint
-from fjmcp.store.queries import accounts
+from fjmcp.store.queries import accounts, exchanges
 from fjmcp.store.queries.accounts import Account
 from fjmcp.store.transactions import Cursor, Lane, Store, Work
 from fjmcp.store.vault import Ring
@@ -440,7 +440,7 @@ class World:
     def signing_in(self) -> list[Pair]:
         """The pairs in rows of sign-ins."""
         return [
-            Pair.from_bytes(self.ring.open(sealed, accounts.bound_exchange(Digest(signin))))
+            Pair.from_bytes(self.ring.open(sealed, exchanges.bound(Digest(signin))))
             for signin, sealed in self.on_the_way()
         ]
 

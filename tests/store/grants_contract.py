@@ -18,7 +18,7 @@ from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.metadata import NONE, ClientMetadata
 from fjmcp.oauth.tokens import Digest, Kind, TokenText, digest, mint
 from fjmcp.refusals import CODE_REUSED
-from fjmcp.store.queries import accounts, clients, grants, signins
+from fjmcp.store.queries import accounts, clients, exchanges, grants, signins
 from fjmcp.store.queries.accounts import SealedPair
 from fjmcp.store.transactions import Cursor
 from fjmcp.store.vault import Ring
@@ -394,7 +394,7 @@ class SignInsContract(_Contract):
 
         def fill(cursor: Cursor) -> None:
             signins.begin(cursor, holder, secret(), REQUEST, AT)
-            accounts.seal_exchange(cursor, holder, b"pair")
+            exchanges.seal(cursor, holder, b"pair")
             cursor.execute(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
                 " INSERT INTO signins (signin, browser, client_id, request, created_at,"
@@ -425,7 +425,7 @@ class SignInsContract(_Contract):
         over, holder = secret(), secret()
         for each in (over, holder):
             await store.write(signins.begin, each, secret(), REQUEST, AT)
-        await store.write(accounts.seal_exchange, holder, b"pair")
+        await store.write(exchanges.seal, holder, b"pair")
         await store.write(signins.finish, holder)
         await store.write(signins.begin, secret(), secret(), REQUEST, AT + limits.SIGN_IN)
         self.assertEqual(await store.read(count, "signins"), 2)

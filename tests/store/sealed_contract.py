@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fjmcp.oauth.tokens import Digest
-from fjmcp.store.queries import accounts, sealed, signins
+from fjmcp.store.queries import accounts, exchanges, sealed, signins
 from fjmcp.store.queries.sealed import COLUMNS, Column, Resealed
 from fjmcp.store.transactions import Cursor, Store
 from fjmcp.store.vault import Ring, key_id
@@ -62,7 +62,7 @@ class SealedContract(_Contract):
         for column, key, bound in (
             (ACCOUNTS, 7, accounts.bound_credential(7)),
             (VERIFIERS, digest.value, signins.bound_verifier(digest)),
-            (EXCHANGES, digest.value, accounts.bound_exchange(digest)),
+            (EXCHANGES, digest.value, exchanges.bound(digest)),
             (SUCCESSORS, digest.value, f"refresh_tokens.successor:{digest.value.hex()}"),
         ):
             self.assertEqual(column.bound(key), bound)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.oauth.tokens import Digest
-from fjmcp.store.queries import accounts
+from fjmcp.store.queries import accounts, exchanges
 from fjmcp.store.queries.accounts import Account, SealedPair, supersedes
 from fjmcp.store.transactions import Cursor
 from fjmcp.testing import MemoryStore, memory_store
@@ -231,57 +231,57 @@ class ExchangesTests(RowsCase):
         self.do(_sign_in)
 
     def pending(self, now: float, before: float = NOW) -> list[tuple[bytes | None, bool]]:
-        found = self.do(accounts.exchanges, before, now)
+        found = self.do(exchanges.pending, before, now)
         return [(each.credential, each.abandoned(now)) for each in found]
 
     def test_life(self) -> None:
         """In flight until its limit; with a pair until that is admitted."""
         self.assertEqual(self.pending(NOW), [])
-        self.assertTrue(self.do(accounts.begin_exchange, SIGN_IN, NOW))
-        self.assertFalse(self.do(accounts.begin_exchange, SIGN_IN, NOW))
+        self.assertTrue(self.do(exchanges.begin, SIGN_IN, NOW))
+        self.assertFalse(self.do(exchanges.begin, SIGN_IN, NOW))
         end = NOW + limits.EXCHANGE_CLAIM
         self.assertEqual(self.pending(end - 1), [(None, False)])
         self.assertEqual(self.pending(end), [])
         self.assertEqual(self.pending(NOW, before=NOW - 1), [])
-        self.assertTrue(self.do(accounts.seal_exchange, SIGN_IN, b"pair"))
+        self.assertTrue(self.do(exchanges.seal, SIGN_IN, b"pair"))
         self.assertEqual(self.pending(end - 1), [(b"pair", False)])
         self.assertEqual(self.pending(end), [(b"pair", True)])
         self.assertEqual(self.pending(end, before=NOW - 1), [(b"pair", True)])
         self.admit()
         self.assertEqual(self.pending(NOW), [])
-        self.assertFalse(self.do(accounts.begin_exchange, SIGN_IN, NOW))
+        self.assertFalse(self.do(exchanges.begin, SIGN_IN, NOW))
 
     def test_release_all(self) -> None:
         """Who has the store alone waits for no claim and no exchange of others."""
         self.admit()
         self.claim(owner="them")
-        self.do(accounts.begin_exchange, SIGN_IN, NOW)
+        self.do(exchanges.begin, SIGN_IN, NOW)
         self.do(accounts.release_all, "us")
         self.assertEqual(self.pending(NOW), [])
         self.assertIsNotNone(self.claim(owner="us"))
-        self.do(accounts.seal_exchange, SIGN_IN, b"pair")
+        self.do(exchanges.seal, SIGN_IN, b"pair")
         self.do(accounts.release_all, "us")
         self.assertEqual(self.pending(NOW), [(b"pair", True)])
         self.assertIsNone(self.claim(owner="them"), "a claim of ours stays")
 
     def test_taken_once(self) -> None:
         """An abandoned pair is taken by one, who has as long as the first had."""
-        self.do(accounts.begin_exchange, SIGN_IN, NOW)
-        self.assertIsNone(self.do(accounts.take_exchange, SIGN_IN, NOW + 999))
-        self.do(accounts.seal_exchange, SIGN_IN, b"pair")
-        self.assertIsNone(self.do(accounts.take_exchange, SIGN_IN, NOW))
-        self.do(accounts.abandon_exchange, SIGN_IN)
-        taken = self.do(accounts.take_exchange, SIGN_IN, NOW)
+        self.do(exchanges.begin, SIGN_IN, NOW)
+        self.assertIsNone(self.do(exchanges.take, SIGN_IN, NOW + 999))
+        self.do(exchanges.seal, SIGN_IN, b"pair")
+        self.assertIsNone(self.do(exchanges.take, SIGN_IN, NOW))
+        self.do(exchanges.abandon, SIGN_IN)
+        taken = self.do(exchanges.take, SIGN_IN, NOW)
         assert taken is not None
         self.assertEqual(taken.credential, b"pair")
-        self.assertIsNone(self.do(accounts.take_exchange, SIGN_IN, NOW))
+        self.assertIsNone(self.do(exchanges.take, SIGN_IN, NOW))
         self.assertEqual(self.pending(NOW), [(b"pair", False)])
 
     def test_unknown(self) -> None:
         """A sign-in that is gone begins nothing and keeps nothing."""
         gone = Digest(b"g" * 32)
-        self.assertFalse(self.do(accounts.begin_exchange, gone, NOW))
-        self.assertFalse(self.do(accounts.seal_exchange, gone, b"pair"))
+        self.assertFalse(self.do(exchanges.begin, gone, NOW))
+        self.assertFalse(self.do(exchanges.seal, gone, b"pair"))
 
 
 def _sign_in(cursor: Cursor) -> None:

@@ -7,7 +7,7 @@ newer decides everything, and the rule stands here beside the SQL that obeys it
 (`supersedes`).
 
 A pair's way: a sign-in's row says that an exchange is in flight
-(`begin_exchange`), takes the sealed pair (`seal_exchange`), and gives it to the
+(`exchanges.begin`), takes the sealed pair (`exchanges.seal`), and gives it to the
 account's row (`admit`).  A refresh is claimed in the account's row (`claim`)
 and comes back to it (`keep`), or does not (`put_off`, `mark_dead`).
 
@@ -29,7 +29,7 @@ from attrs import field, frozen
 
 from fjmcp import limits
 from fjmcp.oauth.tokens import Digest
-from fjmcp.store.queries import consents
+from fjmcp.store.queries import consents, exchanges
 from fjmcp.store.transactions import Cursor
 
 _LONGEST_CLAIM: Final = 2 * limits.REFRESH_CLAIM
@@ -93,29 +93,9 @@ class Account:
         return until is not None and now < until <= now + _LONGEST_WAIT
 
 
-@frozen
-class Exchange:
-    """A sign-in's row whose pair is not in its account's row yet."""
-
-    signin: Digest
-    until: float | None
-    """While somebody works on it; nobody does after it."""
-    credential: bytes | None = field(repr=False)
-    """Sealed; bound to `bound_exchange(signin)`.  None while Forgejo has not answered."""
-
-    def abandoned(self, now: float) -> bool:
-        """Whether the pair is here and nobody works on it."""
-        return self.credential is not None and (self.until is None or self.until <= now)
-
-
 def bound_credential(account_id: int) -> str:
     """What the vault binds the credential of this account to."""
     return f"accounts.credential:{account_id}"
-
-
-def bound_exchange(signin: Digest) -> str:
-    """What the vault binds the pair in this sign-in's row to."""
-    return f"signins.credential:{signin.value.hex()}"
 
 
 def supersedes(pair: SealedPair, row: Account, refreshed: int | None) -> bool:
@@ -320,7 +300,7 @@ def admit(
     `looked_at`: when it was begun to look whether they may; an account that was
     put to sleep after that stays asleep.
     """
-    finish_exchange(cursor, signin)
+    exchanges.finish(cursor, signin)
     row = find(cursor, account_id)
     if row is None:
         made = cursor.one(
@@ -364,7 +344,7 @@ def readmit(cursor: Cursor, signin: Digest, account_id: int, pair: SealedPair) -
     known: an account that is known gets what may be its only good pair, no
     other is made, and one that is dead stays so.
     """
-    finish_exchange(cursor, signin)
+    exchanges.finish(cursor, signin)
     row = find(cursor, account_id)
     if row is None or not supersedes(pair, row, None):
         return row
@@ -434,85 +414,3 @@ def _put(cursor: Cursor, old: Account, pair: SealedPair) -> Account:
     )
     assert row is not None
     return Account(*row)
-
-
-# --- pairs on their way -----------------------------------------------------------
-
-
-def begin_exchange(cursor: Cursor, signin: Digest, now: float) -> bool:
-    """
-    Say in a sign-in's row that its code goes to Forgejo.
-
-    False if there is no such row, or its code went there before.
-    """
-    until = now + limits.EXCHANGE_CLAIM
-    return (
-        cursor.one(
-            # It must not expire with a pair on the way to it.
-            "UPDATE signins SET exchange_from = ?, exchange_until = ?,"
-            " expires_at = CASE WHEN expires_at < ? THEN ? ELSE expires_at END"
-            " WHERE signin = ? AND exchange_from IS NULL RETURNING signin",
-            now,
-            until,
-            until,
-            until,
-            signin.value,
-        )
-        is not None
-    )
-
-
-def seal_exchange(cursor: Cursor, signin: Digest, sealed: bytes) -> bool:
-    """Keep the pair in its sign-in's row; False if the row is gone."""
-    return (
-        cursor.one(
-            "UPDATE signins SET credential = ? WHERE signin = ? RETURNING signin",
-            sealed,
-            signin.value,
-        )
-        is not None
-    )
-
-
-def finish_exchange(cursor: Cursor, signin: Digest) -> None:
-    """Nothing of this exchange is on its way any more."""
-    cursor.execute(
-        "UPDATE signins SET exchange_until = NULL, credential = NULL WHERE signin = ?",
-        signin.value,
-    )
-
-
-def abandon_exchange(cursor: Cursor, signin: Digest) -> None:
-    """Leave the pair in the row, for `recover` to finish."""
-    cursor.execute("UPDATE signins SET exchange_until = NULL WHERE signin = ?", signin.value)
-
-
-def take_exchange(cursor: Cursor, signin: Digest, now: float) -> Exchange | None:
-    """Take an abandoned pair to work on; None if another has it, or it is done."""
-    row = cursor.one(
-        "UPDATE signins SET exchange_until = ?"
-        " WHERE signin = ? AND credential IS NOT NULL"
-        " AND (exchange_until IS NULL OR exchange_until <= ?)"
-        " RETURNING signin, exchange_until, credential",
-        now + limits.EXCHANGE_CLAIM,
-        signin.value,
-        now,
-    )
-    return None if row is None else _exchange(row)
-
-
-def exchanges(cursor: Cursor, before: float, now: float) -> list[Exchange]:
-    """What began until `before` and may still bring a pair, and all that hold one."""
-    rows = cursor.many(
-        "SELECT signin, exchange_until, credential FROM signins"
-        " WHERE (exchange_from <= ? AND exchange_until > ?) OR credential IS NOT NULL"
-        " ORDER BY exchange_from",
-        before,
-        now,
-    )
-    return [_exchange(row) for row in rows]
-
-
-def _exchange(row: tuple[bytes, float | None, bytes | None]) -> Exchange:
-    signin, until, credential = row
-    return Exchange(Digest(bytes(signin)), until, credential)
