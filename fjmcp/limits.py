@@ -460,6 +460,15 @@ STREAM_COMMENT: Final = 15.0
 STREAM_BEHIND: Final = 1024 * 1024
 """Bytes that may wait behind the message being written (design D21)."""
 
+UNREAD_OF_ACCOUNT: Final = 2 * CHILD_LINE
+"""Bytes that wait for the readers of one account, the messages being written among
+them: any one answer, and another beside it.  Past it the readers for whom most
+waits are cut."""
+
+UNREAD: Final = 4 * UNREAD_OF_ACCOUNT
+"""The same of everybody, in the 3 GB of `MemoryMax=`: past it the account for which
+most waits loses the reader for whom most waits (design D21)."""
+
 STREAM_STALL: Final = 60.0
 """A reader that takes no byte for so long is cut (design D21)."""
 

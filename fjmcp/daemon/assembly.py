@@ -57,6 +57,7 @@ from fjmcp.web.registration import Registration
 from fjmcp.web.site import Site
 from fjmcp.web.streams import Streams
 from fjmcp.web.token import Token
+from fjmcp.web.unread import Unread
 
 _USER_AGENT = f"fjmcp/{VERSION}"
 
@@ -183,7 +184,8 @@ def assemble(
         )
 
     sessions = Sessions(store, clock, unknown_session(settings))
-    streams = Streams(sessions, clock)
+    unread = Unread(ticks)
+    streams = Streams(sessions, clock, unread)
     pool: Pool[Credential] = Pool(
         launcher=launcher,
         command_for=child_of,
@@ -222,6 +224,7 @@ def assemble(
         sessions=sessions,
         personal=personal,
         streams=streams,
+        unread=unread,
         clock=clock,
         require_session_id=settings.require_session_id,
     )

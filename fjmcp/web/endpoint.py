@@ -45,6 +45,7 @@ from fjmcp.web.gate import Gate
 from fjmcp.web.site import RefusedRequest, Route, Tongue, route
 from fjmcp.web.stream import Answer, Form, dress
 from fjmcp.web.streams import TOOLS_CHANGED, Streams
+from fjmcp.web.unread import Unread
 
 SESSION: Final = b"mcp-session-id"
 REVISION: Final = b"mcp-protocol-version"
@@ -101,6 +102,7 @@ class Endpoint:
     _sessions: Sessions
     _personal: Personal
     _streams: Streams
+    _unread: Unread
     _clock: IReactorTime
     require_session_id: bool
     _tasks: Tasks = field(factory=Tasks, init=False)
@@ -265,7 +267,8 @@ class Endpoint:
     async def _call(self, said: _Said, message: wire.Request) -> McpRefusal | None:
         # A client that leaves while there is no child yet cancels this coroutine;
         # its call is not made then.
-        answer = Answer(said.request, self._clock, said.form)
+        account = said.caller.account_id
+        answer = Answer(said.request, self._clock, self._unread, account, said.form)
         link: Link | McpRefusal = CHILD_START_FAILED
         withdrawn = False
         try:

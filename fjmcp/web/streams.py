@@ -29,6 +29,7 @@ from fjmcp.refusals import SHUTTING_DOWN, McpRefusal
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.outlet import Outlet
 from fjmcp.web.stream import Events
+from fjmcp.web.unread import Unread
 
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 
@@ -54,14 +55,16 @@ class Stream:
     _events: Events = field(init=False)
     _last: IDelayedCall | None = field(default=None, init=False)
 
-    def begin(self, request: SiteRequest, clock: IReactorTime, until: float) -> None:
+    def begin(
+        self, request: SiteRequest, clock: IReactorTime, unread: Unread, until: float
+    ) -> None:
         """
         Write the head.
 
         :param until: when the client's token ends, and the stream with it,
             epoch seconds.
         """
-        self._outlet = Outlet(request, clock, self._end)
+        self._outlet = Outlet(request, clock, self._end, unread, self.session.account_id)
         self._events = Events(request, clock, self._outlet)
         request.notifyFinish().addErrback(lambda _: self._outlet.lost())
         self._last = clock.callLater(max(0.0, until - clock.seconds()), self._expire)
@@ -99,6 +102,7 @@ class Streams:
     log = Logger()
     _sessions: Sessions
     _clock: IReactorTime
+    _unread: Unread
     _open: dict[Session, Stream] = field(factory=dict, init=False)
     _stopped: bool = field(default=False, init=False)
 
@@ -112,7 +116,7 @@ class Streams:
         self.close(session)
         stream = Stream(session, caller.grant_id, self._ended)
         self._open[session] = stream
-        stream.begin(request, self._clock, caller.expires_at)
+        stream.begin(request, self._clock, self._unread, caller.expires_at)
         for method in sorted(session.unheard):
             stream.tell(method)
         session.unheard.clear()

@@ -39,6 +39,7 @@ from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.site import Site
 from fjmcp.web.streams import Streams
+from fjmcp.web.unread import Unread
 
 PUBLIC = "https://broker.example"
 WHERE = (
@@ -87,6 +88,7 @@ class Desk:
     store: MemoryStore = field(factory=memory_store, init=False)
     keys: Keys = field(factory=Keys, init=False)
     sessions: Sessions = field(init=False)
+    unread: Unread = field(init=False)
     streams: Streams = field(init=False)
     pool: Pool[Any] = field(init=False)
     tasks: Tasks = field(init=False)
@@ -98,7 +100,8 @@ class Desk:
 
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.store, self.reactor, self.unknown)
-        self.streams = Streams(self.sessions, self.reactor)
+        self.unread = Unread(self.reactor)
+        self.streams = Streams(self.sessions, self.reactor, self.unread)
         self.sessions.on_end = self._session_ended
         self.pool = Pool(
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
@@ -122,6 +125,7 @@ class Desk:
             sessions=self.sessions,
             personal=self.personal,
             streams=self.streams,
+            unread=self.unread,
             clock=self.reactor,
             require_session_id=self.require_session_id,
         )
