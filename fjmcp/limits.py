@@ -444,6 +444,16 @@ CALL: Final = 15 * 60.0
 SESSIONS_PER_CONNECTION: Final = 200
 """Sessions of one account and client; the longest unused one is forgotten."""
 
+SESSIONS_PER_ACCOUNT: Final = 2000
+"""Sessions of one account, over all its clients: registering one costs nothing.  As
+many as ten assistants have that open one for each call and end none.  Past it the
+longest unused one without a stream or a child of its own is forgotten.  Each keeps
+up to `CAPABILITIES`, so that an account has 40 MB at most."""
+
+SESSION_UNUSED: Final = 3600.0
+"""A session that nobody used after `initialize` is kept so long: clients go on within
+the second.  It has no row."""
+
 SESSION_LIFE: Final = 30 * 86400.0
 """A session is kept so long after its last use (design D2)."""
 

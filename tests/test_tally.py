@@ -90,5 +90,6 @@ class SeldomTests(SynchronousTestCase):
     def test_once_a_minute(self) -> None:
         """It is said of somebody, then not for a minute; of others it is said meanwhile."""
         seldom = Seldom(10)
-        said = [seldom.may_say(name, at) for name, at in (("a", 0), ("a", 59), ("b", 59), ("a", 60))]
+        knocks = (("a", 0.0), ("a", 59.0), ("b", 59.0), ("a", 60.0))
+        said = [seldom.may_say(name, at) for name, at in knocks]
         self.assertEqual(said, [True, False, True, True])

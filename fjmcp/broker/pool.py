@@ -253,6 +253,14 @@ class Pool(Generic[C]):
             if owner and link.owner == owner and link.grant_id == caller.grant_id
         ]
 
+    def owners(self, account_id: int) -> set[bytes]:
+        """The sessions of an account that have a child of their own, unless it leaves."""
+        return {
+            link.owner
+            for link in self.links()
+            if link.owner and link.account_id == account_id and not link.leaving
+        }
+
     def links(self) -> tuple[Link, ...]:
         """All that live, those that start or leave among them."""
         starting = (start.link for start in self._starts if start.outcome is None)

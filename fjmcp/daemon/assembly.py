@@ -204,9 +204,15 @@ def assemble(
         streams.close(session)
         personal.ended(session)
 
+    def sessions_in_use(account_id: int) -> set[bytes]:
+        return streams.sessions(account_id) | pool.owners(account_id)
+
     sessions.on_end = session_ended
+    sessions.in_use = sessions_in_use
     endings.also_end(streams)
     endings.also_end(pool)
+    # Last: it looks for what streams and children still use.
+    endings.also_end(sessions)
     fetch = Fetcher(errand, ticks).fetch
     registrar = Registrar(
         store,

@@ -217,7 +217,12 @@ class Endpoint:
         again = await self._gate.caller(request)
         if isinstance(again, McpRefusal):
             return again
-        return session if self._sessions.note(session, caller.grant_id) else self._sessions.unknown
+        if self._sessions.note(session, caller.grant_id):
+            return session
+        if session.released:
+            # Another grant of it has ended just now; its row is there.
+            return await self._find(request, name, caller)
+        return self._sessions.unknown
 
     def _take(self, said: _Said, message: wire.Notice | wire.Reply) -> None:
         """

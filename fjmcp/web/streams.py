@@ -104,6 +104,8 @@ class Streams:
     _clock: IReactorTime
     _unread: Unread
     _open: dict[Session, Stream] = field(factory=dict, init=False)
+    _of_account: dict[int, dict[Session, Stream]] = field(factory=dict, init=False)
+    """The same by account, the oldest first."""
     _stopped: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
@@ -116,11 +118,16 @@ class Streams:
         self.close(session)
         stream = Stream(session, caller.grant_id, self._ended)
         self._open[session] = stream
+        self._of_account.setdefault(session.account_id, {})[session] = stream
         stream.begin(request, self._clock, self._unread, caller.expires_at)
         for method in sorted(session.unheard):
             stream.tell(method)
         session.unheard.clear()
         return None
+
+    def sessions(self, account_id: int) -> set[bytes]:
+        """The sessions of an account that have a stream."""
+        return {session.digest for session in self._of_account.get(account_id, ())}
 
     def close(self, session: Session) -> None:
         """End the stream of a session, if there is one."""
@@ -171,7 +178,12 @@ class Streams:
             stream.close(last)
 
     def _ended(self, stream: Stream) -> None:
-        del self._open[stream.session]
+        session = stream.session
+        del self._open[session]
+        ours = self._of_account[session.account_id]
+        del ours[session]
+        if not ours:
+            del self._of_account[session.account_id]
 
 
 def _serves(link: Link, session: Session) -> bool:

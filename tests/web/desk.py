@@ -103,6 +103,7 @@ class Desk:
         self.unread = Unread(self.reactor)
         self.streams = Streams(self.sessions, self.reactor, self.unread)
         self.sessions.on_end = self._session_ended
+        self.sessions.in_use = self._sessions_in_use
         self.pool = Pool(
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             command_for=self._command_for,
@@ -119,6 +120,7 @@ class Desk:
         self.endings = Endings(self.store, callers, self.reactor)
         self.endings.also_end(self.streams)
         self.endings.also_end(self.pool)
+        self.endings.also_end(self.sessions)
         self.elsewhere = Elsewhere(self.store, callers, self.endings, self.tasks, self.reactor)
         self.endpoint = Endpoint(
             gate=Gate(callers),
@@ -134,6 +136,9 @@ class Desk:
     def _session_ended(self, session: Session) -> None:
         self.streams.close(session)
         self.personal.ended(session)
+
+    def _sessions_in_use(self, account_id: int) -> set[bytes]:
+        return self.streams.sessions(account_id) | self.pool.owners(account_id)
 
     def _command_for(self, key: Key) -> Command:
         return command_for(

@@ -10,13 +10,16 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import Request
 
 from fjmcp import limits, refusals
+from fjmcp.broker.callers import Caller
 from fjmcp.broker.pool import Bounds
 from fjmcp.mcp.opening import Profile
 from fjmcp.mcp.revisions import LEGACY
 from fjmcp.refusals import McpRefusal
 from fjmcp.testing import INITIALIZED, FakeChild, Visit, Visitor, polite
+from fjmcp.web.gate import Gate
 from tests.web.desk import (
     BAD_TOKEN_CHALLENGE,
     BOTH,
@@ -936,3 +939,57 @@ class BugTests(EndpointCase):
         visit.leave()
         self.desk.pass_time(limits.JSON_ANSWER)
         self.assertEqual(self.desk.timers, [])
+
+
+class GrantEndsTests(SynchronousTestCase):
+    """A session under two grants of its client, one of which ends."""
+
+    def setUp(self) -> None:
+        self.desk = Desk()
+        self.first = self.desk.client()
+        self.first.initialize()
+        self.first.tell("notifications/initialized")
+        self.second = self.desk.client(grant_id="another")
+        self.second.session = self.first.session
+
+    def test_between_finding_and_use(self) -> None:
+        """The end of one comes while a request under the other is looked at: it goes on."""
+        desk, gate = self.desk, self.desk.endpoint._gate
+        looks: list[object] = []
+
+        class Meanwhile(Gate):
+            async def caller(self, request: Request) -> Caller | McpRefusal:
+                looks.append(None)
+                if len(looks) == 2:
+                    await desk.sessions.end_grant("grant of 1 to c1", refusals.GRANT_ENDED)
+                return await gate.caller(request)
+
+        desk.endpoint._gate = Meanwhile(gate._callers)
+        asked = self.second.ask()
+        self.assertEqual(len(desk.sessions), 1)
+        desk.child.answer_last({"tools": []})
+        self.assertEqual(asked.json(), result({"tools": []}))
+
+    def test_stream_of_the_other(self) -> None:
+        """A stream under the other grant stays open, and is told of what comes."""
+        stream = self.second.listen()
+        self.first.ask()
+        ended = self.desk.end(self.first)
+        self.desk.pass_time(limits.KILL_WAIT)
+        self.successResultOf(ended)
+        self.assertFalse(stream.wire.closed)
+        self.assertEqual(len(self.desk.sessions), 1)
+        self.second.ask()
+        self.desk.child.say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        self.assertEqual(len(stream.events()), 1)
+
+    def test_last_one(self) -> None:
+        """With the last use of it memory is free, and a new grant finds the session again."""
+        self.first.ask()
+        ended = self.desk.end(self.first)
+        self.desk.pass_time(limits.KILL_WAIT)
+        self.successResultOf(ended)
+        self.assertEqual(len(self.desk.sessions), 0)
+        asked = self.second.ask()
+        self.desk.child.answer_last({"tools": []})
+        self.assertEqual(asked.json(), result({"tools": []}))
