@@ -21,7 +21,13 @@ was not seen before.  A client's first message is small; these are the large
 ones just after a restart."""
 
 BODIES_OF_ACCOUNT: Final = 16 * MCP_BODY
-"""The same, of one account: as many as one child takes at a time."""
+"""The same, of one account, and of those that wait for a child: as many as one child
+takes at a time."""
+
+ASKED_AGAIN: Final = 64 * 1024
+"""The params of a call that is kept until its answer, to be asked again should its
+child crash (design D5).  What only reads is told by a few names and words, under
+4 KiB."""
 
 FORM_BODY: Final = 16 * 1024
 """A form at an OAuth endpoint; the largest honest one is some 3 KiB."""

@@ -155,11 +155,26 @@ class SiteRequest(server.Request):
         if not self._refused:
             super().handleContentChunk(data)
 
-    def take_body(self) -> bytes:
-        """All of the body, which is kept here no longer."""
+    def take_body(self, whose: int) -> bytes | McpRefusal:
+        """
+        All of the body, which is kept here no longer.
+
+        Its bytes count for the account of the caller, who is known now, until
+        `let_go`: they are held while a child is waited for.
+        """
+        if self._held and self._whose != whose:
+            if not self._bodies.take(whose, self._held):
+                return BODIES_FULL
+            self._bodies.give_back(self._whose, self._held)
+            self._whose = whose
         body, self.content = self.content.getvalue(), BytesIO()
-        self._let_go()
         return body
+
+    def let_go(self) -> None:
+        """Nobody holds the body any more."""
+        if self._held:
+            self._bodies.give_back(self._whose, self._held)
+            self._held = 0
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The request is complete."""
@@ -191,15 +206,10 @@ class SiteRequest(server.Request):
         else:
             self._refuse(BODIES_FULL)
 
-    def _let_go(self) -> None:
-        if self._held:
-            self._bodies.give_back(self._whose, self._held)
-            self._held = 0
-
     def _refuse(self, refusal: McpRefusal | None) -> None:
         """Answer before the body was read; without a refusal it is too large."""
         self._refused = True
-        self._let_go()
+        self.let_go()
         self.content = BytesIO()
         self.method, self.path = self.channel._command, self._target
         self.clientproto = self.channel._version
@@ -210,12 +220,12 @@ class SiteRequest(server.Request):
 
     def finish(self) -> None:
         """The response is whole."""
-        self._let_go()
+        self.let_go()
         super().finish()
 
     def connectionLost(self, reason: Failure) -> None:
         """Nobody waits any more."""
-        self._let_go()
+        self.let_go()
         super().connectionLost(reason)
 
     # --- answering ------------------------------------------------------------------

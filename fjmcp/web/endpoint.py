@@ -135,10 +135,19 @@ class Endpoint:
         form = accepted(request)
         if isinstance(form, McpRefusal):
             return form
-        message = wire.read(request.take_body())
+        body = request.take_body(caller.account_id)
+        if isinstance(body, McpRefusal):
+            return body
+        message = wire.read(body)
+        # It may have megabytes, and the message is a copy of them.
+        del body
         if isinstance(message, McpRefusal):
             return message
-        answer = await self._answer(request, caller, form, message)
+        try:
+            answer = await self._answer(request, caller, form, message)
+        finally:
+            # A child has it now, or nobody.
+            request.let_go()
         if isinstance(answer, McpRefusal) and isinstance(message, wire.Request):
             return RefusedRequest(answer, message.id)
         return answer
@@ -326,7 +335,7 @@ class Endpoint:
             message,
             asker,
             self._readers,
-            another=lambda: self._link(said, message),
+            another=lambda request: self._link(said, request),
             gone=lambda: answer.over,
             tasks=self._tasks,
         )

@@ -239,6 +239,51 @@ class BodyTests(EndpointCase):
         self.assertEqual(visit.header("content-type"), "text/event-stream")
 
 
+class WaitingBodyTests(EndpointCase):
+    """Bodies of calls whose child is not there yet."""
+
+    def test_bodies_that_wait_for_a_child(self) -> None:
+        """What waits for a child counts, as its account's, until a child has it; no longer."""
+        waiting = self.desk.client(2)
+        self.desk.reactor.mind = lambda child, message: None
+        body = json.dumps(
+            request("tools/call", {"padding": "x" * (limits.MCP_BODY - 200)})
+        ).encode()
+        visits = [waiting.post(body) for _ in range(17)]
+        self.assertEqual(len(self.desk.children), 1)
+        self.assertEqual([visit.answered for visit in visits], [False] * 16 + [True])
+        self.assertRefused(visits[-1], refusals.BODIES_FULL)
+        # They are no strangers any more, so these have room.
+        self.assertAnswered(self.desk.client(3).post(LARGE), result({}))
+        self.assertGreater(len(self.desk.site.bodies), limits.BODIES_OF_STRANGERS)
+        starting = self.desk.child.heard[0]
+        self.desk.child.answer(starting["id"], INITIALIZED)
+        self.desk.pass_time(0)
+        self.assertEqual(len(self.desk.site.bodies), 0)
+
+    def test_another_client_of_a_full_account(self) -> None:
+        """A token that was not seen before has no more room than its account, once it is known."""
+        waiting = self.desk.client(2)
+        self.desk.reactor.mind = lambda child, message: None
+        large = json.dumps(request("tools/call", {"padding": "x" * (limits.MCP_BODY - 200)}))
+        for _ in range(16):
+            waiting.post(large.encode())
+        self.assertRefused(self.desk.client(2, "c2").post(LARGE), refusals.BODIES_FULL)
+        self.assertLessEqual(len(self.desk.site.bodies), limits.BODIES_OF_ACCOUNT)
+        self.assertAnswered(self.desk.client(2, "c3").post(PING), result({}))
+
+    def test_bodies_whose_client_leaves(self) -> None:
+        """Who leaves while it waits for a child takes its bytes along."""
+        waiting = self.desk.client(2)
+        self.desk.reactor.mind = lambda child, message: None
+        body = json.dumps(request("tools/call", {"padding": "x" * (1 << 20)})).encode()
+        visits = [waiting.post(body) for _ in range(3)]
+        self.assertGreater(len(self.desk.site.bodies), 0)
+        for visit in visits:
+            visit.leave()
+        self.assertEqual(len(self.desk.site.bodies), 0)
+
+
 class DoorTests(EndpointCase):
     """Where a request comes from, and where it thinks that it goes."""
 
