@@ -476,6 +476,10 @@ STREAM_COMMENT: Final = 15.0
 STREAM_BEHIND: Final = 1024 * 1024
 """Bytes that may wait behind the message being written (design D21)."""
 
+STREAMS_PER_ACCOUNT: Final = 100
+"""Open GET streams of one account; the oldest is closed.  Each is a connection and a
+descriptor, and a person's editors have one for each window."""
+
 UNREAD_OF_ACCOUNT: Final = 2 * CHILD_LINE
 """Bytes that wait for the readers of one account, the messages being written among
 them: any one answer, and another beside it.  Past it the readers for whom most
@@ -586,6 +590,18 @@ waits for `STORE_BUSY` by itself."""
 
 CALLERS: Final = 20_000
 """Bearer digests kept hot; some 500 bytes each."""
+
+CONNECTIONS: Final = 8192
+"""HTTP connections at a time; what comes past it is closed at once.  Half of
+`LimitNOFILE=`, so that children, store and Forgejo have descriptors whatever
+clients do.  Where the limit of descriptors is lower there may be fewer."""
+
+CHILD_DESCRIPTORS: Final = 4
+"""Of one child: three pipes, and one more on average while some start."""
+
+OWN_DESCRIPTORS: Final = 200
+"""Of the daemon itself: store, log, listeners, connections to Forgejo, and fetches of
+documents (`DOCUMENT_FETCHES`)."""
 
 CONNECTION_IDLE: Final = 120.0
 """An HTTP connection without a request; past the 60 s of usual proxies."""

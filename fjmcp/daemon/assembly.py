@@ -32,6 +32,7 @@ from fjmcp.broker.uses import Uses
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import Command, command_for
 from fjmcp.daemon.clocks import Trust
+from fjmcp.daemon.descriptors import connections, descriptors
 from fjmcp.daemon.measured import MeasuredPeer
 from fjmcp.daemon.settings import Settings
 from fjmcp.daemon.version import VERSION
@@ -92,6 +93,7 @@ class Parts:
         self.mcp.require_session_id = settings.require_session_id
         self.registrar.clientele = clientele(settings)
         self.site.allow(settings.allowed_origins)
+        self.site.room = connections(settings.max_sessions, descriptors())
         self.schedule(settings)
 
     def schedule(self, settings: Settings) -> None:
@@ -259,6 +261,7 @@ def assemble(
         meter,
         settings.allowed_origins,
     )
+    site.room = connections(settings.max_sessions, descriptors())
     parts = Parts(
         clock=clock,
         credentials=credentials,

@@ -13,6 +13,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, ITCPTransport
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -34,6 +35,11 @@ class Channel(http.HTTPChannel):
     _reading = False
     _discarding = False
     _lingering: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """A connection; it counts until it is lost."""
+        self.site.connections += 1
+        super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes of the client; of no interest once the connection was given up."""
@@ -92,10 +98,22 @@ class Channel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """The connection is gone, and with it whoever waits for an answer on it."""
+        self.site.connections -= 1
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
         super().connectionLost(reason)
+
+
+class Full(Protocol):
+    """A connection for which there is no room: it is closed before anything is read."""
+
+    def connectionMade(self) -> None:
+        """Close it, without a descriptor that lingers."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.abortConnection()
+        elif self.transport is not None:
+            self.transport.loseConnection()
 
 
 @provider(INonQueuedRequestFactory)

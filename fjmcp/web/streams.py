@@ -1,9 +1,10 @@
 """
 The streams that clients open with GET /mcp, to hear what a child says unasked.
 
-A session has at most one; a newer one takes the place of the older.  It holds
-no child.  What is for a session without a stream waits in the session.  It is
-one of the three places where state lives (design §3).
+A session has at most one; a newer one takes the place of the older, and of the
+oldest one of an account that has too many.  It holds no child.  What is for a
+session without a stream waits in the session.  It is one of the three places
+where state lives (design §3).
 
 A child of a grant is shared by its sessions with one opening: that a list has
 changed is for each of them, a log line is for none.  What a session's own child
@@ -26,6 +27,7 @@ from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.mcp import events, wire
 from fjmcp.mcp.wire import Notice
 from fjmcp.refusals import SHUTTING_DOWN, McpRefusal
+from fjmcp.tally import Seldom
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.outlet import Outlet
 from fjmcp.web.stream import Events
@@ -106,6 +108,7 @@ class Streams:
     _open: dict[Session, Stream] = field(factory=dict, init=False)
     _of_account: dict[int, dict[Session, Stream]] = field(factory=dict, init=False)
     """The same by account, the oldest first."""
+    _told: Seldom = field(factory=lambda: Seldom(limits.METERED), init=False)
     _stopped: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
@@ -116,6 +119,7 @@ class Streams:
         if self._stopped:
             return SHUTTING_DOWN
         self.close(session)
+        self._make_room(session.account_id)
         stream = Stream(session, caller.grant_id, self._ended)
         self._open[session] = stream
         self._of_account.setdefault(session.account_id, {})[session] = stream
@@ -176,6 +180,14 @@ class Streams:
         last = events.retry(int(limits.STREAM_RETRY * 1000))
         for stream in list(self._open.values()):
             stream.close(last)
+
+    def _make_room(self, account_id: int) -> None:
+        ours = self._of_account.get(account_id, {})
+        if len(ours) < limits.STREAMS_PER_ACCOUNT:
+            return
+        if self._told.may_say(str(account_id), self._clock.seconds()):
+            self.log.warn("account has too many streams, the oldest is closed", account=account_id)
+        next(iter(ours.values())).close()
 
     def _ended(self, stream: Stream) -> None:
         session = stream.session
