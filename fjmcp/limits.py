@@ -405,6 +405,13 @@ CHILDREN: Final = 200
 CHILDREN_PER_ACCOUNT: Final = 20
 """Live children of one account."""
 
+CHILD_STARTS: Final = (20, 2.0)
+"""Starts of children of one account, so many at once and one more every so many
+seconds: as many as it may have (`CHILDREN_PER_ACCOUNT`), after a restart of the
+daemon say.  A start takes a process, and up to 3 s of a core with gitea-mcp; one
+account that asked for ever new ones had forty in each second.  The successor that a
+newer credential needs does not count."""
+
 DRAIN: Final = 20.0
 """A child that is replaced, and calls at shutdown, may go on so long."""
 
