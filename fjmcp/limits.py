@@ -21,8 +21,8 @@ was not seen before.  A client's first message is small; these are the large
 ones just after a restart."""
 
 BODIES_OF_ACCOUNT: Final = 16 * MCP_BODY
-"""The same, of one account, and of those that wait for a child: as many as one child
-takes at a time."""
+"""The same, of one account, and of those that wait for a child or for its answer: as
+many as one child takes at a time."""
 
 ASKED_AGAIN: Final = 64 * 1024
 """The params of a call that is kept until its answer, to be asked again should its

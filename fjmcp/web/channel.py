@@ -9,6 +9,7 @@ cut.  Headers are bounded by Twisted itself (16 KiB and 500 of them).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,8 @@ class SiteRequest(server.Request):
         All of the body, which is kept here no longer.
 
         Its bytes count for the account of the caller, who is known now, until
-        `let_go`: they are held while a child is waited for.
+        `let_go` or what `hand_over` gives is called: they are held while a child
+        is waited for, and by the child while it works.
         """
         if self._held and self._whose != whose:
             if not self._bodies.take(whose, self._held):
@@ -187,6 +189,18 @@ class SiteRequest(server.Request):
             self._whose = whose
         body, self.content = self.content.getvalue(), BytesIO()
         return body
+
+    def hand_over(self) -> Callable[[], None] | None:
+        """
+        A child has the body now, whoever waits for its answer.
+
+        Call what this returns when it has answered; None if nothing is counted.
+        """
+        if not self._held:
+            return None
+        bodies, whose, held = self._bodies, self._whose, self._held
+        self._held = 0
+        return lambda: bodies.give_back(whose, held)
 
     def let_go(self) -> None:
         """Nobody holds the body any more."""

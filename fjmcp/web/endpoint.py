@@ -94,6 +94,23 @@ class _Call:
 
 
 @define(eq=False)
+class _Large:
+    """A call whose request counts until its child has answered (`fjmcp.web.bodies`)."""
+
+    _asker: Asker
+    _done: Callable[[], None]
+
+    def said(self, line: bytes) -> bool:
+        """What comes before its end."""
+        return self._asker.said(line)
+
+    def answered(self, line: bytes) -> None:
+        """Its end."""
+        self._done()
+        self._asker.answered(line)
+
+
+@define(eq=False)
 class Endpoint:
     """The MCP endpoint.  Each method answers the request that it is given."""
 
@@ -146,7 +163,7 @@ class Endpoint:
         try:
             answer = await self._answer(request, caller, form, message)
         finally:
-            # A child has it now, or nobody.
+            # If a child has it, that was handed over.
             request.let_go()
         if isinstance(answer, McpRefusal) and isinstance(message, wire.Request):
             return RefusedRequest(answer, message.id)
@@ -330,6 +347,9 @@ class Endpoint:
     def _again(
         self, said: _Said, message: wire.Request, link: Link, asker: Asker, answer: Answer
     ) -> Again:
+        done = said.request.hand_over()
+        if done is not None:
+            asker = _Large(asker, done)
         return Again(
             link,
             message,

@@ -243,7 +243,7 @@ class WaitingBodyTests(EndpointCase):
     """Bodies of calls whose child is not there yet."""
 
     def test_bodies_that_wait_for_a_child(self) -> None:
-        """What waits for a child counts, as its account's, until a child has it; no longer."""
+        """What waits for a child counts, as its account's, until a child has answered."""
         waiting = self.desk.client(2)
         self.desk.reactor.mind = lambda child, message: None
         body = json.dumps(
@@ -259,7 +259,23 @@ class WaitingBodyTests(EndpointCase):
         starting = self.desk.child.heard[0]
         self.desk.child.answer(starting["id"], INITIALIZED)
         self.desk.pass_time(0)
+        self.assertGreater(len(self.desk.site.bodies), limits.MCP_BODY)
+        self.assertEqual(visits[0].answered, False)
+        visits[0].leave()
+        self.assertGreater(len(self.desk.site.bodies), limits.MCP_BODY, "the call goes on")
+        for message in self.desk.child.heard[2:]:
+            self.desk.child.answer(message["id"], {"content": []})
         self.assertEqual(len(self.desk.site.bodies), 0)
+
+    def test_bodies_of_a_child_that_ends(self) -> None:
+        """They count no longer when the child is gone, or the call is given up."""
+        client = self.desk.client(2)
+        for end in (lambda: self.desk.child.exit(1), lambda: self.desk.pass_time(limits.CALL)):
+            client.ask("tools/call", {"padding": "x" * (1 << 20)})
+            self.assertGreater(len(self.desk.site.bodies), 1 << 19)
+            end()
+            self.desk.pass_time(0)
+            self.assertEqual(len(self.desk.site.bodies), 0)
 
     def test_another_client_of_a_full_account(self) -> None:
         """A token that was not seen before has no more room than its account, once it is known."""
