@@ -336,8 +336,10 @@ class Sessions:
         Their rows stay: under another grant they go on.  One that was never
         used has none, and ends.
         """
-        for session in self.of_grant(grant_id):
-            if session.digest in self.in_use(session.account_id):
+        ours = self.of_grant(grant_id)
+        in_use = self.in_use(ours[0].account_id) if ours else ()
+        for session in ours:
+            if session.digest in in_use:
                 # Under another grant: it was used by turns.
                 continue
             if session.has_row or session.never_used:
@@ -383,7 +385,10 @@ class Sessions:
         ours[session.digest] = session
         if len(ours) > limits.SESSIONS_PER_ACCOUNT:
             spared = {*self.in_use(session.account_id), session.digest}
-            self._evict(next(digest for digest in ours if digest not in spared))
+            # Streams and children of an account are far fewer than this.
+            unused = next((digest for digest in ours if digest not in spared), None)
+            if unused is not None:
+                self._evict(unused)
 
     def _evict(self, digest: bytes) -> None:
         session = self._by_digest[digest]

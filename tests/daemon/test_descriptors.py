@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.daemon.descriptors import connections, descriptors
+from fjmcp.testing import WholeBroker
+from tests.daemon.test_tap import SETTINGS
 
 
 class ConnectionsTests(SynchronousTestCase):
@@ -29,3 +32,11 @@ class ConnectionsTests(SynchronousTestCase):
     def test_this_process(self) -> None:
         """There is a limit, and it is a number."""
         self.assertGreater(descriptors(), 0)
+
+    def test_reload(self) -> None:
+        """The site has as much room as `max-sessions` leaves, at the start and at a reload."""
+        parts = WholeBroker(settings={"max_sessions": 10}).parts
+        self.assertEqual(parts.site.room, connections(10, descriptors()))
+        parts.site.room = 1
+        parts.adopt(evolve(SETTINGS, max_sessions=100))
+        self.assertEqual(parts.site.room, connections(100, descriptors()))
