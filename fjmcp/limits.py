@@ -21,7 +21,13 @@ was not seen before.  A client's first message is small; these are the large
 ones just after a restart."""
 
 BODIES_OF_ACCOUNT: Final = 16 * MCP_BODY
-"""The same, of one account: as many as one child takes at a time."""
+"""The same, of one account, and of those that wait for a child or for its answer: as
+many as one child takes at a time."""
+
+ASKED_AGAIN: Final = 64 * 1024
+"""The params of a call that is kept until its answer, to be asked again should its
+child crash (design D5).  What only reads is told by a few names and words, under
+4 KiB."""
 
 FORM_BODY: Final = 16 * 1024
 """A form at an OAuth endpoint; the largest honest one is some 3 KiB."""
@@ -405,6 +411,13 @@ CHILDREN: Final = 200
 CHILDREN_PER_ACCOUNT: Final = 20
 """Live children of one account."""
 
+CHILD_STARTS: Final = (20, 2.0)
+"""Starts of children of one account, so many at once and one more every so many
+seconds: as many as it may have (`CHILDREN_PER_ACCOUNT`), after a restart of the
+daemon say.  A start takes a process, and up to 3 s of a core with gitea-mcp; one
+account that asked for ever new ones had forty in each second.  The successor that a
+newer credential needs does not count."""
+
 DRAIN: Final = 20.0
 """A child that is replaced, and calls at shutdown, may go on so long."""
 
@@ -450,6 +463,16 @@ CALL: Final = 15 * 60.0
 SESSIONS_PER_CONNECTION: Final = 200
 """Sessions of one account and client; the longest unused one is forgotten."""
 
+SESSIONS_PER_ACCOUNT: Final = 2000
+"""Sessions of one account, over all its clients: registering one costs nothing.  As
+many as ten assistants have that open one for each call and end none.  Past it the
+longest unused one without a stream or a child of its own is forgotten.  Each keeps
+up to `CAPABILITIES`, so that an account has 40 MB at most."""
+
+SESSION_UNUSED: Final = 3600.0
+"""A session that nobody used after `initialize` is kept so long: clients go on within
+the second.  It has no row."""
+
 SESSION_LIFE: Final = 30 * 86400.0
 """A session is kept so long after its last use (design D2)."""
 
@@ -465,6 +488,19 @@ STREAM_COMMENT: Final = 15.0
 
 STREAM_BEHIND: Final = 1024 * 1024
 """Bytes that may wait behind the message being written (design D21)."""
+
+STREAMS_PER_ACCOUNT: Final = 100
+"""Open GET streams of one account; the oldest is closed.  Each is a connection and a
+descriptor, and a person's editors have one for each window."""
+
+UNREAD_OF_ACCOUNT: Final = 2 * CHILD_LINE
+"""Bytes that wait for the readers of one account, the messages being written among
+them: any one answer, and another beside it.  Past it the readers for whom most
+waits are cut."""
+
+UNREAD: Final = 4 * UNREAD_OF_ACCOUNT
+"""The same of everybody, in the 3 GB of `MemoryMax=`: past it the account for which
+most waits loses the reader for whom most waits (design D21)."""
 
 STREAM_STALL: Final = 60.0
 """A reader that takes no byte for so long is cut (design D21)."""
@@ -567,6 +603,18 @@ waits for `STORE_BUSY` by itself."""
 
 CALLERS: Final = 20_000
 """Bearer digests kept hot; some 500 bytes each."""
+
+CONNECTIONS: Final = 8192
+"""HTTP connections at a time; what comes past it is closed at once.  Half of
+`LimitNOFILE=`, so that children, store and Forgejo have descriptors whatever
+clients do.  Where the limit of descriptors is lower there may be fewer."""
+
+CHILD_DESCRIPTORS: Final = 4
+"""Of one child: three pipes, and one more on average while some start."""
+
+OWN_DESCRIPTORS: Final = 200
+"""Of the daemon itself: store, log, listeners, connections to Forgejo, and fetches of
+documents (`DOCUMENT_FETCHES`)."""
 
 CONNECTION_IDLE: Final = 120.0
 """An HTTP connection without a request; past the 60 s of usual proxies."""

@@ -267,6 +267,14 @@ CHILDREN_FULL: Final = McpRefusal(
     "This server is at its limit and every tool server is at work. Try again in a moment.",
     retry_after=5,
 )
+CHILDREN_TOO_OFTEN: Final = McpRefusal(
+    "children-too-often",
+    503,
+    -32603,
+    "Too many tool servers were started for this account within a short time. Try again in a"
+    " moment.",
+    retry_after=2,
+)
 CALL_CANCELLED: Final = McpRefusal(
     "call-cancelled",
     200,

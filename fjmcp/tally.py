@@ -67,3 +67,26 @@ class Tally:
 
     def __len__(self) -> int:
         return len(self._free_at)
+
+
+_TELL = Rate(1, 60.0)
+"""A minute between two lines of the log about the same name."""
+
+
+@define(eq=False)
+class Seldom:
+    """What is said of somebody at most once a minute, and of at most so many."""
+
+    _most: int
+    _told: Tally = field(init=False)
+
+    @_told.default
+    def _nobody_yet(self) -> Tally:
+        return Tally(self._most)
+
+    def may_say(self, name: str, now: float) -> bool:
+        """Whether it is time to say it again; then it counts as said."""
+        if self._told.wait(name, _TELL, now) > 0:
+            return False
+        self._told.count(name, _TELL, now)
+        return True

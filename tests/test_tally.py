@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp.tally import Rate, Tally, step
+from fjmcp.tally import Rate, Seldom, Tally, step
 
 RATE = Rate(5, 10.0)
 
@@ -84,3 +84,12 @@ class TallyTests(SynchronousTestCase):
             tally.count("flooder", RATE, 0.0)
             tally.count(f"passer-by {number}", RATE, 0.0)
         self.assertGreater(tally.wait("flooder", RATE, 0.0), 0)
+
+
+class SeldomTests(SynchronousTestCase):
+    def test_once_a_minute(self) -> None:
+        """It is said of somebody, then not for a minute; of others it is said meanwhile."""
+        seldom = Seldom(10)
+        knocks = (("a", 0.0), ("a", 59.0), ("b", 59.0), ("a", 60.0))
+        said = [seldom.may_say(name, at) for name, at in knocks]
+        self.assertEqual(said, [True, False, True, True])

@@ -4,7 +4,8 @@ Which calls may be asked again when their child has crashed (design D5).
 A call is asked again once, and only if its client has heard nothing of its
 answer and it provably wrote nothing: it calls a tool of which the child
 itself says that it only reads (`readOnlyHint`).
-Every other one ends with an error that says the outcome is unknown.
+Every other one ends with an error that says the outcome is unknown; so does one of
+more than `limits.ASKED_AGAIN`, which nobody keeps until its answer.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.logger import Logger
 
+from fjmcp import limits
 from fjmcp.broker.calls import Asker
 from fjmcp.broker.links import Link, Phase
 from fjmcp.mcp import members
@@ -93,7 +95,7 @@ class Again:
     _request: Request
     _asker: Asker
     _readers: Readers
-    _another: Callable[[], Awaitable[Link | McpRefusal]]
+    _another: Callable[[Request], Awaitable[Link | McpRefusal]]
     """Finds the child that the request belongs to then."""
     _gone: Callable[[], bool]
     """Whether nobody waits for the answer any more."""
@@ -105,6 +107,10 @@ class Again:
     def ask(self) -> None:
         """Ask it, the first time."""
         self.number = self.link.ask(self._request, self)
+        if len(self._request.params) > limits.ASKED_AGAIN:
+            # The answer may take a quarter of an hour, and hundreds of calls wait for theirs.
+            # Without them it names no tool that only reads.
+            self._request = evolve(self._request, params=b"")
 
     def said(self, line: bytes) -> bool:
         """What comes before the answer."""
@@ -134,7 +140,7 @@ class Again:
     async def _repeat(self, error: bytes) -> None:
         link: Link | McpRefusal = CHILD_CRASHED
         try:
-            link = await self._another()
+            link = await self._another(self._request)
         finally:
             if isinstance(link, McpRefusal):
                 self._asker.answered(error)

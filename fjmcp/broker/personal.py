@@ -108,10 +108,11 @@ class Personal:
         """Who hears the answer: `asker`, after what it changes in the session is kept."""
         if not session.personal or request.method not in _REOPENS:
             return asker
+        change = Opening.essence(request)
 
         async def keep() -> None:
-            link.opening = link.opening.after(request)
-            opening = session.opening.after(request)
+            link.opening = link.opening.after(change)
+            opening = session.opening.after(change)
             for own in self._pool.owned(link, session.digest):
                 own.catch_up(opening)
             if opening != session.opening:

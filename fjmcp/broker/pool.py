@@ -36,9 +36,11 @@ from fjmcp.refusals import (
     CHILD_BUSY,
     CHILD_START_FAILED,
     CHILDREN_FULL,
+    CHILDREN_TOO_OFTEN,
     SHUTTING_DOWN,
     McpRefusal,
 )
+from fjmcp.tally import Rate, Seldom, Tally
 from fjmcp.tasks import Tasks
 
 
@@ -85,12 +87,14 @@ class Bounds:
     :ivar children: live ones in total.
     :ivar per_account: live ones of one account.
     :ivar in_flight: requests at one child before another one starts.
+    :ivar starts: how often one may start for one account.
     :ivar start: seconds from spawn to the answer to `initialize`.
     """
 
     children: int = limits.CHILDREN
     per_account: int = limits.CHILDREN_PER_ACCOUNT
     in_flight: int = limits.CHILD_IN_FLIGHT
+    starts: Rate = field(factory=lambda: Rate.of(limits.CHILD_STARTS))
     start: float = limits.CHILD_START
 
 
@@ -192,6 +196,8 @@ class Pool(Generic[C]):
     _tickets: set[_Ticket] = field(factory=set, init=False)
     _failures: dict[str, _Failure] = field(factory=dict, init=False)
     _answers: OrderedDict[tuple[str, str], Opened] = field(factory=OrderedDict, init=False)
+    _begun: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
+    _told: Seldom = field(factory=lambda: Seldom(limits.METERED), init=False)
     _stopping: bool = field(default=False, init=False)
     _tasks: Tasks = field(factory=Tasks, init=False)
 
@@ -253,6 +259,14 @@ class Pool(Generic[C]):
             if owner and link.owner == owner and link.grant_id == caller.grant_id
         ]
 
+    def owners(self, account_id: int) -> set[bytes]:
+        """The sessions of an account that have a child of their own, unless it leaves."""
+        return {
+            link.owner
+            for link in self.links()
+            if link.owner and link.account_id == account_id and not link.leaving
+        }
+
     def links(self) -> tuple[Link, ...]:
         """All that live, those that start or leave among them."""
         starting = (start.link for start in self._starts if start.outcome is None)
@@ -301,7 +315,10 @@ class Pool(Generic[C]):
                 failure = self._failure(ticket.grant_id, credential.version)
                 if failure is not None:
                     return self._older(key) or failure
-                start = self._begin(key, account_id, opening, credential)
+                why = self._why(key, credential.version)
+                if why != SUCCESSOR and self._too_often(account_id):
+                    return self._older(key) or CHILDREN_TOO_OFTEN
+                start = self._begin(key, account_id, opening, credential, why)
             elif len(start.waiting) >= self._bounds.in_flight + limits.ROOM_WAITERS:
                 # As many as would find room or wait for it; each holds its request.
                 return CHILD_BUSY
@@ -359,11 +376,26 @@ class Pool(Generic[C]):
 
     # --- starting -----------------------------------------------------------------
 
-    def _begin(self, key: Key, account_id: int, opening: Opening, credential: C) -> _Start:
+    def _why(self, key: Key, version: int) -> str:
+        """For what one starts now."""
         here = [link for link in self._open.get(key, ()) if link.usable]
-        why = FIRST
-        if here:
-            why = MORE if any(link.version >= credential.version for link in here) else SUCCESSOR
+        if not here:
+            return FIRST
+        return MORE if any(link.version >= version for link in here) else SUCCESSOR
+
+    def _too_often(self, account_id: int) -> bool:
+        """Count a start for an account; True, and it is none, if it had too many."""
+        name, rate, now = str(account_id), self._bounds.starts, self._clock.seconds()
+        if self._begun.wait(name, rate, now) <= 0:
+            self._begun.count(name, rate, now)
+            return False
+        if self._told.may_say(name, now):
+            self.log.warn("account starts too many children", account=account_id)
+        return True
+
+    def _begin(
+        self, key: Key, account_id: int, opening: Opening, credential: C, why: str
+    ) -> _Start:
         start = _Start(key, account_id, credential.version, why)
         self._starts.append(start)
         self._tasks.start(self._run(start, opening, credential), "starting a child")

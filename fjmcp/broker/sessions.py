@@ -9,6 +9,9 @@ It is a row from its first request after `initialize` on, so it outlives its
 child, this process and its upgrade (design D2); an id that is never used
 again costs no row.  What is here in memory is a copy, and when it was last
 used.  Ids are kept only as digests.
+
+A copy leaves memory when the grant that it was last used under ends, or when
+its account has too many; the row serves the id then.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import hashlib
 import math
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, TypeVar
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
@@ -53,10 +56,12 @@ class Session:
     :ivar opened: what its client was answered.
     :ivar used_at: epoch seconds.
     :ivar digest: of its id.
-    :ivar kept: whether its row says what it says.
+    :ivar kept: whether its row says what it says, or is being told.
+    :ivar has_row: whether it has one.
     :ivar grant_id: the grant that it was last used under.
     :ivar personal: whether it has a child of its own from here on (design D1).
     :ivar refused_at: when the store last did not take it.
+    :ivar released: whether its row alone is left of it, and must be looked up.
     :ivar unheard: notifications that its client is to hear on its next stream.
     """
 
@@ -68,6 +73,8 @@ class Session:
     created_at: float
     used_at: float
     kept: bool = False
+    has_row: bool = False
+    released: bool = field(default=False, init=False)
     refused_at: float = field(default=-math.inf, init=False)
     grant_id: str = field(default="", init=False)
     personal: bool = field(default=False, init=False)
@@ -94,6 +101,7 @@ class Session:
             row.created_at,
             row.used_at,
             kept=True,
+            has_row=True,
         )
 
     def row(self) -> SessionRow:
@@ -112,6 +120,11 @@ class Session:
     def revision(self) -> str:
         """The revision that was negotiated."""
         return self.opened.revision
+
+    @property
+    def never_used(self) -> bool:
+        """Whether its client never came back after `initialize`."""
+        return not self.kept and self.refused_at == -math.inf
 
     def check_successor(self, opened: Opened) -> bool:
         """
@@ -132,6 +145,9 @@ class Session:
 
 
 _Group = OrderedDict[bytes, Session]
+"""By digest, the longest unused one first."""
+
+K = TypeVar("K")
 
 
 def _build(opened: Opened) -> tuple[str, str]:
@@ -144,7 +160,9 @@ class Sessions:
     The sessions of this process.
 
     :ivar unknown: what an id that is none gets; an operator may choose 410.
-    :ivar on_end: told of each session that this process holds no longer.
+    :ivar on_end: told of each session that has ended, or makes room in memory.
+    :ivar in_use: the digests of those of an account that have a stream, or a
+        child of their own.
     """
 
     log = Logger()
@@ -152,7 +170,9 @@ class Sessions:
     _clock: IReactorTime
     unknown: McpRefusal = UNKNOWN_SESSION
     on_end: Callable[[Session], None] = field(default=lambda session: None, init=False)
+    in_use: Callable[[int], Collection[bytes]] = field(default=lambda account_id: (), init=False)
     _groups: dict[tuple[int, str], _Group] = field(factory=dict, init=False)
+    _of_account: dict[int, _Group] = field(factory=dict, init=False)
     _by_digest: dict[bytes, Session] = field(factory=dict, init=False)
     _by_grant: dict[str, set[Session]] = field(factory=dict, init=False)
     _used: dict[bytes, float] = field(factory=dict, init=False)
@@ -166,7 +186,7 @@ class Sessions:
         """
         A session begins; its id, which only the client knows.
 
-        The longest unused one of the account and client makes room.
+        The longest unused one of the account and client, or of the account, makes room.
 
         :param id: what `mint` gave, if the id was needed before.
         """
@@ -200,6 +220,7 @@ class Sessions:
             return self.unknown
         session.used_at = now
         self._groups[(account_id, client_id)].move_to_end(session.digest)
+        self._of_account[account_id].move_to_end(session.digest)
         if session.kept:
             self._used[session.digest] = now
         elif not 0 <= now - session.refused_at < limits.SESSION_KEEP:
@@ -210,14 +231,16 @@ class Sessions:
         """Let the row say what the session says; while the store is down, memory must do."""
         session.kept = True
         used = self.take_uses()
+        spared = self.in_use(session.account_id)
         try:
-            made_room = await self._store.write(_keep, session.row(), used)
+            made_room = await self._store.write(_keep, session.row(), used, spared)
         except StoreDown as down:
             session.kept = False
             session.refused_at = self._clock.seconds()
             self.return_uses(used)
             self.log.warn("session is not kept yet", error=str(down))
             return
+        session.has_row = True
         for digest in made_room:
             if digest in self._by_digest:
                 self._remove(digest)
@@ -271,11 +294,15 @@ class Sessions:
             raise
 
     async def expire(self) -> None:
-        """Drop the sessions that nobody used for `limits.SESSION_LIFE`."""
+        """Drop the sessions that nobody used for `limits.SESSION_LIFE`, or ever."""
         await self.flush()
         now = self._clock.seconds()
-        for session in [each for each in self._by_digest.values() if _over(each, now)]:
-            self._remove(session.digest)
+        # What comes without a session's id has the opening of the latest (`latest_opening`).
+        latest = {next(reversed(group)) for group in self._groups.values()}
+        for session in list(self._by_digest.values()):
+            unused = session.never_used and session.created_at + limits.SESSION_UNUSED <= now
+            if _over(session, now) or (unused and session.digest not in latest):
+                self._remove(session.digest)
         dropped = await self._store.write(sessions.expire, now)
         if dropped:
             self.log.info("sessions dropped that nobody used", count=dropped)
@@ -284,7 +311,7 @@ class Sessions:
         """
         A session is used under this grant, as it may be under another after a sign-in.
 
-        False if it has ended since it was found.
+        False if it has ended since it was found, or was released.
         """
         if self._by_digest.get(session.digest) is not session:
             return False
@@ -297,6 +324,27 @@ class Sessions:
     def of_grant(self, grant_id: str) -> list[Session]:
         """The sessions last used under this grant."""
         return list(self._by_grant.get(grant_id, ()))
+
+    def grants(self) -> set[str]:
+        """`broker.endings`: none, since a session needs no grant."""
+        return set()
+
+    async def end_grant(self, grant_id: str, refusal: McpRefusal) -> None:
+        """
+        `broker.endings`: the sessions last used under a grant leave memory.
+
+        Their rows stay: under another grant they go on.  One that was never
+        used has none, and ends.
+        """
+        ours = self.of_grant(grant_id)
+        in_use = self.in_use(ours[0].account_id) if ours else ()
+        for session in ours:
+            if session.digest in in_use:
+                # Under another grant: it was used by turns.
+                continue
+            if session.has_row or session.never_used:
+                session.released = session.has_row
+                self._let_go(session)
 
     def latest_opening(self, account_id: int, client_id: str) -> Opening:
         """
@@ -332,17 +380,31 @@ class Sessions:
             oldest = next(iter(group))
             if oldest == session.digest:
                 break
-            self._remove(oldest)
+            self._evict(oldest)
+        ours = self._of_account.setdefault(session.account_id, OrderedDict())
+        ours[session.digest] = session
+        if len(ours) > limits.SESSIONS_PER_ACCOUNT:
+            spared = {*self.in_use(session.account_id), session.digest}
+            # Streams and children of an account are far fewer than this.
+            unused = next((digest for digest in ours if digest not in spared), None)
+            if unused is not None:
+                self._evict(unused)
+
+    def _evict(self, digest: bytes) -> None:
+        session = self._by_digest[digest]
+        session.released = session.has_row
+        self._remove(digest)
 
     def _remove(self, digest: bytes) -> None:
-        session = self._by_digest.pop(digest)
-        key = (session.account_id, session.client_id)
-        group = self._groups[key]
-        del group[digest]
-        if not group:
-            del self._groups[key]
-        self._leave_grant(session)
+        session = self._by_digest[digest]
+        self._let_go(session)
         self.on_end(session)
+
+    def _let_go(self, session: Session) -> None:
+        del self._by_digest[session.digest]
+        _take_out(self._groups, (session.account_id, session.client_id), session)
+        _take_out(self._of_account, session.account_id, session)
+        self._leave_grant(session)
 
     def _leave_grant(self, session: Session) -> None:
         used = self._by_grant.get(session.grant_id, set())
@@ -351,10 +413,19 @@ class Sessions:
             self._by_grant.pop(session.grant_id, None)
 
 
-def _keep(cursor: Cursor, row: SessionRow, used: Mapping[bytes, float]) -> list[bytes]:
+def _keep(
+    cursor: Cursor, row: SessionRow, used: Mapping[bytes, float], spared: Collection[bytes]
+) -> list[bytes]:
     # First: which of them make room depends on it.
     sessions.touch(cursor, used)
-    return sessions.keep(cursor, row)
+    return sessions.keep(cursor, row, spared)
+
+
+def _take_out(groups: dict[K, _Group], key: K, session: Session) -> None:
+    group = groups[key]
+    del group[session.digest]
+    if not group:
+        del groups[key]
 
 
 def _over(session: Session, now: float) -> bool:

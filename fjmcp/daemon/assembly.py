@@ -32,6 +32,7 @@ from fjmcp.broker.uses import Uses
 from fjmcp.children.launch import Launcher
 from fjmcp.children.profiles import Command, command_for
 from fjmcp.daemon.clocks import Trust
+from fjmcp.daemon.descriptors import connections, descriptors
 from fjmcp.daemon.measured import MeasuredPeer
 from fjmcp.daemon.settings import Settings
 from fjmcp.daemon.version import VERSION
@@ -58,6 +59,7 @@ from fjmcp.web.registration import Registration
 from fjmcp.web.site import Site
 from fjmcp.web.streams import Streams
 from fjmcp.web.token import Token
+from fjmcp.web.unread import Unread
 
 _USER_AGENT = f"fjmcp/{VERSION}"
 
@@ -92,6 +94,7 @@ class Parts:
         self.mcp.require_session_id = settings.require_session_id
         self.registrar.clientele = clientele(settings)
         self.site.allow(settings.allowed_origins)
+        self.site.room = connections(settings.max_sessions, descriptors())
         self.schedule(settings)
 
     def schedule(self, settings: Settings) -> None:
@@ -184,7 +187,8 @@ def assemble(
         )
 
     sessions = Sessions(store, clock, unknown_session(settings))
-    streams = Streams(sessions, clock)
+    unread = Unread(ticks)
+    streams = Streams(sessions, clock, unread)
     pool: Pool[Credential] = Pool(
         launcher=launcher,
         command_for=child_of,
@@ -203,9 +207,15 @@ def assemble(
         streams.close(session)
         personal.ended(session)
 
+    def sessions_in_use(account_id: int) -> set[bytes]:
+        return streams.sessions(account_id) | pool.owners(account_id)
+
     sessions.on_end = session_ended
+    sessions.in_use = sessions_in_use
     endings.also_end(streams)
     endings.also_end(pool)
+    # Last: it looks for what streams and children still use.
+    endings.also_end(sessions)
     fetch = Fetcher(errand, ticks).fetch
     registrar = Registrar(
         store,
@@ -223,6 +233,7 @@ def assemble(
         sessions=sessions,
         personal=personal,
         streams=streams,
+        unread=unread,
         clock=clock,
         require_session_id=settings.require_session_id,
     )
@@ -251,6 +262,7 @@ def assemble(
         meter,
         settings.allowed_origins,
     )
+    site.room = connections(settings.max_sessions, descriptors())
     parts = Parts(
         clock=clock,
         credentials=credentials,

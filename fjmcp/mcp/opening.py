@@ -92,6 +92,13 @@ class Opening:
                 return evolve(self, subscriptions=self.subscriptions - {uri})
         return self
 
+    @staticmethod
+    def essence(request: Request) -> Request:
+        """What `after` looks at of a request, which may be large and long under way."""
+        params = {name: members.one(request.params, name) for name in ("level", "uri")}
+        kept = {n: value for n, value in params.items() if 0 < len(value) <= limits.SUBSCRIPTION}
+        return evolve(request, params=members.write(kept))
+
     @property
     def base(self) -> Opening:
         """What it began as: nothing set, nothing subscribed."""

@@ -3,9 +3,10 @@ How much of large request bodies is held at a time, and for whom.
 
 A body is read before it is looked at, so whoever may send one may fill the
 memory, slowly and over many connections.  The first `limits.FORM_BODY` bytes
-of each are free, as its headers are.  What comes after counts until the body
-is handed over or its request has ended: for the account of a caller who was
-seen before, or for all those together whose token must still be looked up.
+of each are free, as its headers are.  What comes after counts until a child has
+answered it, which needs several times as much meanwhile, or its request has
+ended: for the account of a caller who was seen before, or for all those together
+whose token must still be looked up.
 So strangers can use up only what strangers have.
 """
 

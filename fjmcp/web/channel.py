@@ -9,10 +9,12 @@ cut.  Headers are bounded by Twisted itself (16 KiB and 500 of them).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, ITCPTransport
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -34,6 +36,11 @@ class Channel(http.HTTPChannel):
     _reading = False
     _discarding = False
     _lingering: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """A connection; it counts until it is lost."""
+        self.site.connections += 1
+        super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes of the client; of no interest once the connection was given up."""
@@ -92,10 +99,22 @@ class Channel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """The connection is gone, and with it whoever waits for an answer on it."""
+        self.site.connections -= 1
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
         super().connectionLost(reason)
+
+
+class Full(Protocol):
+    """A connection for which there is no room: it is closed before anything is read."""
+
+    def connectionMade(self) -> None:
+        """Close it, without a descriptor that lingers."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.abortConnection()
+        elif self.transport is not None:
+            self.transport.loseConnection()
 
 
 @provider(INonQueuedRequestFactory)
@@ -155,11 +174,39 @@ class SiteRequest(server.Request):
         if not self._refused:
             super().handleContentChunk(data)
 
-    def take_body(self) -> bytes:
-        """All of the body, which is kept here no longer."""
+    def take_body(self, whose: int) -> bytes | McpRefusal:
+        """
+        All of the body, which is kept here no longer.
+
+        Its bytes count for the account of the caller, who is known now, until
+        `let_go` or what `hand_over` gives is called: they are held while a child
+        is waited for, and by the child while it works.
+        """
+        if self._held and self._whose != whose:
+            if not self._bodies.take(whose, self._held):
+                return BODIES_FULL
+            self._bodies.give_back(self._whose, self._held)
+            self._whose = whose
         body, self.content = self.content.getvalue(), BytesIO()
-        self._let_go()
         return body
+
+    def hand_over(self) -> Callable[[], None] | None:
+        """
+        A child has the body now, whoever waits for its answer.
+
+        Call what this returns when it has answered; None if nothing is counted.
+        """
+        if not self._held:
+            return None
+        bodies, whose, held = self._bodies, self._whose, self._held
+        self._held = 0
+        return lambda: bodies.give_back(whose, held)
+
+    def let_go(self) -> None:
+        """Nobody holds the body any more."""
+        if self._held:
+            self._bodies.give_back(self._whose, self._held)
+            self._held = 0
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The request is complete."""
@@ -191,15 +238,10 @@ class SiteRequest(server.Request):
         else:
             self._refuse(BODIES_FULL)
 
-    def _let_go(self) -> None:
-        if self._held:
-            self._bodies.give_back(self._whose, self._held)
-            self._held = 0
-
     def _refuse(self, refusal: McpRefusal | None) -> None:
         """Answer before the body was read; without a refusal it is too large."""
         self._refused = True
-        self._let_go()
+        self.let_go()
         self.content = BytesIO()
         self.method, self.path = self.channel._command, self._target
         self.clientproto = self.channel._version
@@ -210,12 +252,12 @@ class SiteRequest(server.Request):
 
     def finish(self) -> None:
         """The response is whole."""
-        self._let_go()
+        self.let_go()
         super().finish()
 
     def connectionLost(self, reason: Failure) -> None:
         """Nobody waits any more."""
-        self._let_go()
+        self.let_go()
         super().connectionLost(reason)
 
     # --- answering ------------------------------------------------------------------

@@ -45,6 +45,7 @@ from fjmcp.web.gate import Gate
 from fjmcp.web.site import RefusedRequest, Route, Tongue, route
 from fjmcp.web.stream import Answer, Form, dress
 from fjmcp.web.streams import TOOLS_CHANGED, Streams
+from fjmcp.web.unread import Unread
 
 SESSION: Final = b"mcp-session-id"
 REVISION: Final = b"mcp-protocol-version"
@@ -93,6 +94,23 @@ class _Call:
 
 
 @define(eq=False)
+class _Large:
+    """A call whose request counts until its child has answered (`fjmcp.web.bodies`)."""
+
+    _asker: Asker
+    _done: Callable[[], None]
+
+    def said(self, line: bytes) -> bool:
+        """What comes before its end."""
+        return self._asker.said(line)
+
+    def answered(self, line: bytes) -> None:
+        """Its end."""
+        self._done()
+        self._asker.answered(line)
+
+
+@define(eq=False)
 class Endpoint:
     """The MCP endpoint.  Each method answers the request that it is given."""
 
@@ -101,6 +119,7 @@ class Endpoint:
     _sessions: Sessions
     _personal: Personal
     _streams: Streams
+    _unread: Unread
     _clock: IReactorTime
     require_session_id: bool
     _tasks: Tasks = field(factory=Tasks, init=False)
@@ -133,10 +152,19 @@ class Endpoint:
         form = accepted(request)
         if isinstance(form, McpRefusal):
             return form
-        message = wire.read(request.take_body())
+        body = request.take_body(caller.account_id)
+        if isinstance(body, McpRefusal):
+            return body
+        message = wire.read(body)
+        # It may have megabytes, and the message is a copy of them.
+        del body
         if isinstance(message, McpRefusal):
             return message
-        answer = await self._answer(request, caller, form, message)
+        try:
+            answer = await self._answer(request, caller, form, message)
+        finally:
+            # If a child has it, that was handed over.
+            request.let_go()
         if isinstance(answer, McpRefusal) and isinstance(message, wire.Request):
             return RefusedRequest(answer, message.id)
         return answer
@@ -215,7 +243,12 @@ class Endpoint:
         again = await self._gate.caller(request)
         if isinstance(again, McpRefusal):
             return again
-        return session if self._sessions.note(session, caller.grant_id) else self._sessions.unknown
+        if self._sessions.note(session, caller.grant_id):
+            return session
+        if session.released:
+            # Another grant of it has ended just now; its row is there.
+            return await self._find(request, name, caller)
+        return self._sessions.unknown
 
     def _take(self, said: _Said, message: wire.Notice | wire.Reply) -> None:
         """
@@ -265,7 +298,8 @@ class Endpoint:
     async def _call(self, said: _Said, message: wire.Request) -> McpRefusal | None:
         # A client that leaves while there is no child yet cancels this coroutine;
         # its call is not made then.
-        answer = Answer(said.request, self._clock, said.form)
+        account = said.caller.account_id
+        answer = Answer(said.request, self._clock, self._unread, account, said.form)
         link: Link | McpRefusal = CHILD_START_FAILED
         withdrawn = False
         try:
@@ -313,12 +347,15 @@ class Endpoint:
     def _again(
         self, said: _Said, message: wire.Request, link: Link, asker: Asker, answer: Answer
     ) -> Again:
+        done = said.request.hand_over()
+        if done is not None:
+            asker = _Large(asker, done)
         return Again(
             link,
             message,
             asker,
             self._readers,
-            another=lambda: self._link(said, message),
+            another=lambda request: self._link(said, request),
             gone=lambda: answer.over,
             tasks=self._tasks,
         )

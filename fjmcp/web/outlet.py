@@ -3,6 +3,7 @@ The way out for a response, whose reader may be slow, stopped or gone.
 
 A push producer: what a reader does not take waits here, bounded, and a
 reader that takes nothing is cut (design D21).  Nobody else ever waits for it.
+What waits for all the readers of an account is bounded too (`fjmcp.web.unread`).
 
 ::
 
@@ -24,6 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from fjmcp import limits
+from fjmcp.web.unread import Unread
 
 _PIECE: Final = 16 * 1024
 """Bytes handed to the transport at a time: each piece that it asks for is a
@@ -57,14 +59,21 @@ class Outlet:
 
     `gone` is called once if the reader leaves or is cut before the response
     was whole or closed; never after.
+
+    :ivar _whose: the account that reads.
     """
 
     log = Logger()
     _response: Response
     _clock: IReactorTime
     _gone: Callable[[], None]
+    _unread: Unread
+    _whose: int
     _waiting: deque[bytes] = field(factory=deque, init=False)
-    _behind: int = field(default=0, init=False)
+    _held: int = field(default=0, init=False)
+    """Bytes of all messages that wait, the one being written among them."""
+    _counted: int = field(default=0, init=False)
+    """What `_unread` knows of it."""
     _offset: int = field(default=0, init=False)
     _paused: bool = field(default=False, init=False)
     _finishing: bool = field(default=False, init=False)
@@ -79,10 +88,8 @@ class Outlet:
         """Send a message, or keep it for a reader that catches up; no effect after the end."""
         if self._ended or self._finishing:
             return
-        # What waits behind the message being written is what a slow reader costs us.
-        if self._waiting:
-            self._behind += len(message)
         self._waiting.append(message)
+        self._held += len(message)
         if self._behind > limits.STREAM_BEHIND:
             self._cut("too much waits")
             return
@@ -112,6 +119,16 @@ class Outlet:
             self._response.write(last)
         self._response.finish()
 
+    def cut(self) -> None:
+        """End the response halfway; its reader sees that."""
+        if self._ended:
+            return
+        self._end()
+        self._response.unregisterProducer()
+        # RFC 9112 §8: a response that ends early must look incomplete.
+        self._response.abort()
+        self._gone()
+
     def lost(self) -> None:
         """The connection ended, as `notifyFinish` says."""
         if not self._ended:
@@ -136,6 +153,11 @@ class Outlet:
         """The connection is gone."""
         self.lost()
 
+    @property
+    def _behind(self) -> int:
+        """Bytes behind the message being written."""
+        return self._held - len(self._waiting[0]) if self._waiting else 0
+
     def _flush(self) -> None:
         while self._waiting and not self._paused and not self._ended:
             message = self._waiting[0]
@@ -144,13 +166,19 @@ class Outlet:
             if self._offset >= len(message):
                 self._waiting.popleft()
                 self._offset = 0
-                if self._waiting:
-                    self._behind -= len(self._waiting[0])
+                self._held -= len(message)
             self._response.write(piece)
         if self._finishing and not self._waiting and not self._ended:
             self._end()
             self._response.unregisterProducer()
             self._response.finish()
+        # Most readers take all at once, and nothing is counted for them.
+        if self._held != self._counted:
+            self._count()
+
+    def _count(self) -> None:
+        self._counted = self._held
+        self._unread.count(self._whose, self, self._held)
 
     def _stalled(self) -> None:
         self._stall = None
@@ -158,16 +186,14 @@ class Outlet:
 
     def _cut(self, reason: str) -> None:
         self.log.warn("slow reader cut", reason=reason, behind=self._behind)
-        self._end()
-        self._response.unregisterProducer()
-        # RFC 9112 §8: a response that ends early must look incomplete.
-        self._response.abort()
-        self._gone()
+        self.cut()
 
     def _end(self) -> None:
         self._ended = True
         self._waiting.clear()
-        self._behind = 0
+        self._held = 0
+        if self._counted:
+            self._count()
         self._calm()
 
     def _calm(self) -> None:

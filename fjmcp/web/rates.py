@@ -34,7 +34,7 @@ from fjmcp.refusals import (
     TOO_MANY_OF_GRANT,
     OAuthRefusal,
 )
-from fjmcp.tally import Rate, Tally
+from fjmcp.tally import Rate, Seldom, Tally
 from fjmcp.web.addresses import Addresses, block, hosted_by, nested
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.origins import of_page
@@ -64,9 +64,6 @@ class _Share:
 _OF_PROGRAMS: Final = (Door.REGISTER, Door.TOKEN)
 """Doors at which clients knock; at the others it is people's browsers, which pages send there."""
 
-_TELL: Final = Rate(1, 60.0)
-"""A minute between two lines of the log about the same name."""
-
 
 @define(eq=False)
 class Rates:
@@ -79,7 +76,7 @@ class Rates:
     _clients: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
     _grants: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
     _doors: Tally = field(factory=lambda: Tally(2 * len(Door)), init=False)
-    _told: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
+    _told: Seldom = field(factory=lambda: Seldom(limits.METERED), init=False)
 
     def at(
         self, door: Door, respond: Callable[[SiteRequest], Awaitable[T]]
@@ -145,9 +142,7 @@ class Rates:
 
     def _tell(self, door: Door, share: _Share, now: float) -> None:
         name = f"{share.refusal.reason} {share.name}"
-        if self._told.wait(name, _TELL, now) > 0:
-            return
-        self._told.count(name, _TELL, now)
-        self.log.warn(
-            "too many requests", door=door.value, of=share.name, reason=share.refusal.reason
-        )
+        if self._told.may_say(name, now):
+            self.log.warn(
+                "too many requests", door=door.value, of=share.name, reason=share.refusal.reason
+            )

@@ -28,7 +28,7 @@ import msgspec
 from attrs import frozen
 from klein import Klein
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -57,9 +57,10 @@ from fjmcp.refusals import (
     OAuthRefusal,
 )
 from fjmcp.store.transactions import StoreDown
+from fjmcp.tally import Seldom
 from fjmcp.web import pages
 from fjmcp.web.bodies import Bodies
-from fjmcp.web.channel import Channel, SiteRequest, printable
+from fjmcp.web.channel import Channel, Full, SiteRequest, printable
 from fjmcp.web.origins import Origins, is_preflight
 
 Refusal = OAuthRefusal | McpRefusal
@@ -158,7 +159,12 @@ PAGE_HEADERS: Final = {
 
 
 class Site(server.Site):
-    """The HTTP server: routes behind one door."""
+    """
+    The HTTP server: routes behind one door.
+
+    :ivar room: how many connections there may be.
+    :ivar connections: how many there are.
+    """
 
     _log = Logger(namespace="fjmcp.web.site")
     protocol = Channel  # type: ignore[assignment]
@@ -176,6 +182,10 @@ class Site(server.Site):
         self._endpoints = endpoints
         self.allow(allowed_origins)
         self.bodies = Bodies()
+        self.room = limits.CONNECTIONS
+        self.connections = 0
+        self._clock = clock
+        self._told = Seldom(1)
         self._routes: dict[bytes, Route] = {}
         for each in routes:
             for path in each.paths:
@@ -223,6 +233,14 @@ class Site(server.Site):
             await self._respond(found, request)
 
     # --- Twisted's side of it ---------------------------------------------------------
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Twisted: somebody has connected."""
+        if self.connections < self.room:
+            return super().buildProtocol(addr)
+        if self._told.may_say("", self._clock.seconds()):
+            self._log.warn("no room for a connection", connections=self.connections)
+        return Full()
 
     def startFactory(self) -> None:
         """Nothing to start: Twisted would open a log file and tick each second for it."""

@@ -19,6 +19,7 @@ from fjmcp import limits
 from fjmcp.mcp import events
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.outlet import Outlet
+from fjmcp.web.unread import Unread
 
 
 class Form(Enum):
@@ -75,12 +76,15 @@ class Answer:
     Its time begins when it is made, which is before there is a child: one
     that has to start may take longer than a silent response may.
 
+    :ivar _whose: the account that asks.
     :ivar over: nothing more will be written: the answer was given, was
         withdrawn, or its client is gone.
     """
 
     _request: SiteRequest
     _clock: IReactorTime
+    _unread: Unread
+    _whose: int
     _form: Form
     over: bool = field(default=False, init=False)
     _outlet: Outlet = field(init=False)
@@ -88,7 +92,7 @@ class Answer:
     _timer: IDelayedCall | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._outlet = Outlet(self._request, self._clock, self._end)
+        self._outlet = Outlet(self._request, self._clock, self._end, self._unread, self._whose)
         self._request.notifyFinish().addErrback(lambda _: self._outlet.lost())
         if self._form is Form.STREAM:
             self._stream()

@@ -1,9 +1,10 @@
 """
 The streams that clients open with GET /mcp, to hear what a child says unasked.
 
-A session has at most one; a newer one takes the place of the older.  It holds
-no child.  What is for a session without a stream waits in the session.  It is
-one of the three places where state lives (design §3).
+A session has at most one; a newer one takes the place of the older, and of the
+oldest one of an account that has too many.  It holds no child.  What is for a
+session without a stream waits in the session.  It is one of the three places
+where state lives (design §3).
 
 A child of a grant is shared by its sessions with one opening: that a list has
 changed is for each of them, a log line is for none.  What a session's own child
@@ -26,9 +27,11 @@ from fjmcp.broker.sessions import Session, Sessions
 from fjmcp.mcp import events, wire
 from fjmcp.mcp.wire import Notice
 from fjmcp.refusals import SHUTTING_DOWN, McpRefusal
+from fjmcp.tally import Seldom
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.outlet import Outlet
 from fjmcp.web.stream import Events
+from fjmcp.web.unread import Unread
 
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 
@@ -54,14 +57,16 @@ class Stream:
     _events: Events = field(init=False)
     _last: IDelayedCall | None = field(default=None, init=False)
 
-    def begin(self, request: SiteRequest, clock: IReactorTime, until: float) -> None:
+    def begin(
+        self, request: SiteRequest, clock: IReactorTime, unread: Unread, until: float
+    ) -> None:
         """
         Write the head.
 
         :param until: when the client's token ends, and the stream with it,
             epoch seconds.
         """
-        self._outlet = Outlet(request, clock, self._end)
+        self._outlet = Outlet(request, clock, self._end, unread, self.session.account_id)
         self._events = Events(request, clock, self._outlet)
         request.notifyFinish().addErrback(lambda _: self._outlet.lost())
         self._last = clock.callLater(max(0.0, until - clock.seconds()), self._expire)
@@ -99,7 +104,11 @@ class Streams:
     log = Logger()
     _sessions: Sessions
     _clock: IReactorTime
+    _unread: Unread
     _open: dict[Session, Stream] = field(factory=dict, init=False)
+    _of_account: dict[int, dict[Session, Stream]] = field(factory=dict, init=False)
+    """The same by account, the oldest first."""
+    _told: Seldom = field(factory=lambda: Seldom(limits.METERED), init=False)
     _stopped: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
@@ -110,13 +119,19 @@ class Streams:
         if self._stopped:
             return SHUTTING_DOWN
         self.close(session)
+        self._make_room(session.account_id)
         stream = Stream(session, caller.grant_id, self._ended)
         self._open[session] = stream
-        stream.begin(request, self._clock, caller.expires_at)
+        self._of_account.setdefault(session.account_id, {})[session] = stream
+        stream.begin(request, self._clock, self._unread, caller.expires_at)
         for method in sorted(session.unheard):
             stream.tell(method)
         session.unheard.clear()
         return None
+
+    def sessions(self, account_id: int) -> set[bytes]:
+        """The sessions of an account that have a stream."""
+        return {session.digest for session in self._of_account.get(account_id, ())}
 
     def close(self, session: Session) -> None:
         """End the stream of a session, if there is one."""
@@ -166,8 +181,21 @@ class Streams:
         for stream in list(self._open.values()):
             stream.close(last)
 
+    def _make_room(self, account_id: int) -> None:
+        ours = self._of_account.get(account_id, {})
+        if len(ours) < limits.STREAMS_PER_ACCOUNT:
+            return
+        if self._told.may_say(str(account_id), self._clock.seconds()):
+            self.log.warn("account has too many streams, the oldest is closed", account=account_id)
+        next(iter(ours.values())).close()
+
     def _ended(self, stream: Stream) -> None:
-        del self._open[stream.session]
+        session = stream.session
+        del self._open[session]
+        ours = self._of_account[session.account_id]
+        del ours[session]
+        if not ours:
+            del self._of_account[session.account_id]
 
 
 def _serves(link: Link, session: Session) -> bool:

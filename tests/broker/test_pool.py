@@ -19,6 +19,7 @@ from fjmcp.children.profiles import Command, command_for, recipe_for
 from fjmcp.mcp.opening import PLAIN, Opened, Opening
 from fjmcp.mcp.wire import Request
 from fjmcp.refusals import CHILD_BUSY, McpRefusal
+from fjmcp.tally import Rate
 from fjmcp.testing import INITIALIZED, FakeChild, FakeReactor
 from tests.broker.test_links import Answers
 
@@ -373,6 +374,8 @@ class FailureTests(PoolCase):
         """A clock that jumps back does not make a refusal last."""
         self.reactor.advance(1000)
         self.exits(1)
+        # The rate of starts goes by the same clock, and lets one wait for two seconds then.
+        self.pool.rebound(evolve(self.bounds, starts=Rate(1, 0.0)))
         self.outcome(self.begin())
         self.reactor.rightNow = 10.0
         self.outcome(self.begin())
@@ -586,6 +589,74 @@ class CapTests(PoolCase):
         self.reactor.turn()
         self.assertEqual(len(self.reactor.children), 4)
         self.assertIs(self.successResultOf(asked[4]), refusals.CHILDREN_FULL)
+
+
+class RateTests(PoolCase):
+    """How often a child starts for one account."""
+
+    bounds = Bounds(children=100, per_account=3, in_flight=2, starts=Rate(5, 2.0))
+
+    def churn(self, number: int, account_id: int = 1) -> Link | McpRefusal:
+        """Ask for a child with an opening of its own."""
+        opening = Opening(PLAIN.revision, b'{"experimental":{"n":%d}}' % number)
+        caller = Caller(f"g{account_id}", account_id)
+        outcome: Link | McpRefusal = self.outcome(self.begin(caller, opening))
+        return outcome
+
+    def test_churn(self) -> None:
+        """Past so many at once it is refused, without a process, until its time has come."""
+        outcomes = [self.churn(number) for number in range(10)]
+        self.assertEqual([isinstance(each, Link) for each in outcomes], [True] * 5 + [False] * 5)
+        self.assertEqual(set(outcomes[5:]), {refusals.CHILDREN_TOO_OFTEN})
+        self.assertEqual(len(self.reactor.children), 5)
+        self.reactor.advance(2.0)
+        self.assertIsInstance(self.churn(10), Link)
+        self.assertIs(self.churn(11), refusals.CHILDREN_TOO_OFTEN)
+
+    def test_what_is_there(self) -> None:
+        """A child that is there serves on: nothing has to start for it."""
+        link = self.churn(0)
+        for number in range(1, 10):
+            self.churn(number % 3)
+        self.assertIs(self.churn(0), link)
+
+    def test_nobody_else(self) -> None:
+        """No other account has fewer for it."""
+        for number in range(10):
+            self.churn(number)
+        for number in range(5):
+            self.assertIsInstance(self.churn(number, 2), Link)
+
+    def test_crashes(self) -> None:
+        """A child that crashes again and again is started again, as often as people see it."""
+        bounds = evolve(self.bounds, starts=Rate.of(limits.CHILD_STARTS))
+        self.pool.rebound(bounds)
+        for _ in range(limits.CHILD_STARTS[0]):
+            self.child(self.get()).exit(1)
+            self.reactor.turn()
+        for _ in range(20):
+            self.reactor.advance(2.0)
+            self.child(self.get()).exit(1)
+            self.reactor.turn()
+
+    def test_successor(self) -> None:
+        """A newer credential brings a successor, however many have started."""
+        link = [self.churn(number) for number in range(5)][-1]
+        assert isinstance(link, Link)
+        self.assertIs(self.churn(5), refusals.CHILDREN_TOO_OFTEN)
+        for _ in range(10):
+            self.credentials.renew()
+            successor = self.get(Caller("g1", 1), link.opening)
+            self.assertIsNot(successor, link)
+            link = successor
+
+    def test_said_once(self) -> None:
+        """The log says it once a minute."""
+        with capturedLogs() as logs:
+            for number in range(20):
+                self.churn(number)
+        said = [e["account"] for e in logs if e["log_format"] == "account starts too many children"]
+        self.assertEqual(said, [1])
 
 
 class EndGrantTests(PoolCase):

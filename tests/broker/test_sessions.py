@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits, refusals
 from fjmcp.broker.callers import Caller
-from fjmcp.broker.sessions import Session, Sessions
+from fjmcp.broker.sessions import Session, Sessions, digest_of
 from fjmcp.mcp.opening import PLAIN, Opened, Opening, read_result
 from fjmcp.refusals import McpRefusal
 from fjmcp.store.transactions import StoreDown
@@ -131,6 +131,61 @@ class SessionsTests(_Case):
         self.found(other, client="other")
         self.assertEqual(len(self.sessions), limits.SESSIONS_PER_CONNECTION + 1)
 
+    def test_bound_of_an_account(self) -> None:
+        """Of all clients of one account the longest unused one makes room, of no other account."""
+        other = self.open(account=2)
+        first, second = self.open(client="c0"), self.open(client="c1")
+        for number in range(limits.SESSIONS_PER_ACCOUNT - 2):
+            self.open(client=f"c{number // 100 + 2}")
+        self.found(first, client="c0")
+        for number in range(50):
+            self.open(client=f"new {number}")
+        self.assertEqual(len(self.sessions), limits.SESSIONS_PER_ACCOUNT + 1)
+        self.assertIsNotNone(self.sessions.held(digest_of(first)))
+        self.assertIs(self.find(second, 1, "c1"), refusals.UNKNOWN_SESSION)
+        self.found(other, account=2)
+
+    def test_in_use_makes_no_room(self) -> None:
+        """A session with a stream, or a child of its own, stays however long it is not used."""
+        ids = [self.open(client="quiet") for _ in range(3)]
+        busy = {digest_of(ids[0]), digest_of(ids[2])}
+        self.sessions.in_use = lambda account: busy if account == 1 else set()
+        ended: list[bytes] = []
+        self.sessions.on_end = lambda session: ended.append(session.digest)
+        for number in range(limits.SESSIONS_PER_ACCOUNT):
+            self.open(client=f"c{number // 100}")
+        self.assertEqual(len(self.sessions), limits.SESSIONS_PER_ACCOUNT)
+        self.assertEqual(len(ended), 3)
+        self.assertIs(self.find(ids[1], 1, "quiet"), refusals.UNKNOWN_SESSION)
+        self.found(ids[0], client="quiet")
+        self.found(ids[2], client="quiet")
+
+    def test_several_assistants(self) -> None:
+        """Nine assistants that open a session a call take none from a tenth that keeps one."""
+        kept = self.open(client="editor")
+        self.found(kept, client="editor")
+        for number in range(9 * (limits.SESSIONS_PER_CONNECTION + 20)):
+            id = self.open(client=f"hosted {number % 9}")
+            self.found(id, client=f"hosted {number % 9}")
+        self.found(kept, client="editor")
+
+    def test_unused(self) -> None:
+        """One that nobody used after its opening goes soon, but for the latest of its client."""
+        ids = [self.open() for _ in range(4)]
+        self.found(ids[1])
+        asked = Opening("2025-06-18", b'{"roots":{}}')
+        latest = self.open(opening=asked)
+        self.clock.advance(limits.SESSION_UNUSED - 1)
+        self.wait(self.sessions.expire())
+        self.assertEqual(len(self.sessions), 5)
+        self.clock.advance(1)
+        self.wait(self.sessions.expire())
+        self.assertEqual(len(self.sessions), 2)
+        self.assertIs(self.sessions.latest_opening(1, "c"), asked)
+        self.found(ids[1])
+        self.found(latest)
+        self.assertIs(self.find(ids[2]), refusals.UNKNOWN_SESSION)
+
     def test_life(self) -> None:
         """A session lives so long after its last use."""
         id = self.open()
@@ -228,6 +283,61 @@ class DurableTests(_Case):
         self.restart()
         self.assertIs(self.find(ids[2]), refusals.UNKNOWN_SESSION)
         self.found(ids[3])
+
+    def test_rows_of_an_account_are_bounded(self) -> None:
+        """So are those of one account over all its clients; what is in use stays."""
+        ids = []
+        for number in range(limits.SESSIONS_PER_ACCOUNT + 3):
+            self.clock.advance(1)
+            ids.append(self.open(client=f"c{number}"))
+            self.sessions.in_use = lambda _: {digest_of(ids[0])}
+            self.found(ids[-1], client=f"c{number}")
+        self.assertEqual(self.rows(), limits.SESSIONS_PER_ACCOUNT)
+        self.assertEqual(len(self.sessions), limits.SESSIONS_PER_ACCOUNT)
+        self.restart()
+        self.found(ids[0], client="c0")
+        for number in (1, 2, 3):
+            self.assertIs(self.find(ids[number], 1, f"c{number}"), refusals.UNKNOWN_SESSION)
+        self.found(ids[4], client="c4")
+
+    def end_grant(self, grant: str = "g") -> None:
+        self.wait(self.sessions.end_grant(grant, refusals.GRANT_ENDED))
+
+    def test_grant_ended(self) -> None:
+        """What was used under it leaves memory, and goes on from its row under another grant."""
+        used, unused, other = self.open(), self.open(), self.open(grant="h")
+        session = self.found(used)
+        self.end_grant()
+        self.assertEqual(len(self.sessions), 1)
+        self.assertTrue(session.released)
+        self.assertFalse(self.sessions.note(session, "h"), "another object is the session now")
+        self.assertTrue(self.sessions.note(self.found(used), "h"))
+        self.assertIs(self.find(unused), refusals.UNKNOWN_SESSION)
+        self.found(other)
+        self.assertEqual(self.sessions.of_grant("g"), [])
+
+    def test_grant_ended_while_in_use(self) -> None:
+        """A session that another grant's stream or child serves stays where it is."""
+        session = self.found(self.open())
+        self.sessions.in_use = lambda _: {session.digest}
+        self.end_grant()
+        self.assertTrue(self.sessions.note(session, "h"))
+
+    def test_grant_ended_while_the_store_is_down(self) -> None:
+        """One that was used and has no row yet has nothing but memory, and keeps it."""
+        id = self.open()
+        self.store.fail_all()
+        session = self.found(id)
+        self.end_grant()
+        self.assertIs(self.found(id), session)
+        self.store.hold()
+        self.store.fail_all(False)
+        self.clock.advance(limits.SESSION_KEEP)
+        keeping = Deferred.fromCoroutine(self.sessions.find(id, 1, "c"))
+        self.end_grant()
+        self.store.release()
+        self.assertIs(self.successResultOf(keeping), session)
+        self.assertIs(self.found(id), session)
 
     def test_last_use_is_written(self) -> None:
         """A flush writes when sessions were last used, so that the right ones expire."""

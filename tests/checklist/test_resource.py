@@ -96,9 +96,14 @@ class ResourceTests(BrokerCase):
             self.assertEqual(len(child.heard), before)
 
     def test_item_14_bounds(self) -> None:
-        """One account has so many children, and no child so many requests, at most."""
+        """One account has and starts so many children, and no child so many requests, at most."""
+        at_once, every = limits.CHILD_STARTS
         clients = [Client.of(self.broker) for _ in range(limits.CHILDREN_PER_ACCOUNT + 3)]
-        for each in clients:
+        for number, each in enumerate(clients):
+            if number == at_once:
+                self.assertEqual(each.call().status, 503)
+            if number >= at_once:
+                self.broker.advance(every)
             self.assertEqual(each.call().status, 200)
         self.broker.settle()
         self.assertLessEqual(len(self.broker.reactor.alive), limits.CHILDREN_PER_ACCOUNT + 1)
@@ -107,6 +112,7 @@ class ResourceTests(BrokerCase):
             names = [m["params"]["name"] for m in child.heard if m.get("method") == "tools/call"]
             return names.count("wait")
 
+        self.broker.advance(every)
         for _ in range(limits.CHILD_IN_FLIGHT + 1):
             clients[-1].call("wait")
         self.assertEqual(sorted(map(busy, self.broker.reactor.alive))[-2:], [1, 16])

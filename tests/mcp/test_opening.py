@@ -239,6 +239,17 @@ class Replay(SynchronousTestCase):
             ],
         )
 
+    @given(st.lists(REQUESTS), st.integers(0, 100_000))
+    def test_essence(self, requests: list[Request], size: int) -> None:
+        """What is kept of a request changes an opening as all of it does, and is small."""
+        one = PLAIN
+        for request in requests:
+            padded = request.params[:-1] + b',"pad":"%b"}' % (b"x" * size)
+            essence = Opening.essence(evolve(request, params=padded))
+            self.assertEqual(one.after(essence), one.after(request))
+            self.assertLess(len(essence.params), 100)
+            one = one.after(request)
+
     def test_bounded(self) -> None:
         """Neither many subscriptions nor long or ill-typed ones are kept."""
         one = PLAIN
@@ -248,7 +259,9 @@ class Replay(SynchronousTestCase):
         for value in [b"1", b"null", b'"%b"' % (b"a" * limits.SUBSCRIPTION)]:
             for method, name in [("logging/setLevel", b"level"), ("resources/subscribe", b"uri")]:
                 params = b'{"%b":%b}' % (name, value)
-                self.assertEqual(PLAIN.after(Request(b"1", method, params)), PLAIN)
+                asked = Request(b"1", method, params)
+                self.assertEqual(PLAIN.after(asked), PLAIN)
+                self.assertEqual(PLAIN.after(Opening.essence(asked)), PLAIN)
 
 
 class Result(SynchronousTestCase):

@@ -39,6 +39,7 @@ from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.site import Site
 from fjmcp.web.streams import Streams
+from fjmcp.web.unread import Unread
 
 PUBLIC = "https://broker.example"
 WHERE = (
@@ -87,6 +88,7 @@ class Desk:
     store: MemoryStore = field(factory=memory_store, init=False)
     keys: Keys = field(factory=Keys, init=False)
     sessions: Sessions = field(init=False)
+    unread: Unread = field(init=False)
     streams: Streams = field(init=False)
     pool: Pool[Any] = field(init=False)
     tasks: Tasks = field(init=False)
@@ -98,8 +100,10 @@ class Desk:
 
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.store, self.reactor, self.unknown)
-        self.streams = Streams(self.sessions, self.reactor)
+        self.unread = Unread(self.reactor)
+        self.streams = Streams(self.sessions, self.reactor, self.unread)
         self.sessions.on_end = self._session_ended
+        self.sessions.in_use = self._sessions_in_use
         self.pool = Pool(
             launcher=Launcher(self.reactor, ("/bin/confine",), self.reactor.killpg),
             command_for=self._command_for,
@@ -116,12 +120,14 @@ class Desk:
         self.endings = Endings(self.store, callers, self.reactor)
         self.endings.also_end(self.streams)
         self.endings.also_end(self.pool)
+        self.endings.also_end(self.sessions)
         self.elsewhere = Elsewhere(self.store, callers, self.endings, self.tasks, self.reactor)
         self.endpoint = Endpoint(
             gate=Gate(callers),
             sessions=self.sessions,
             personal=self.personal,
             streams=self.streams,
+            unread=self.unread,
             clock=self.reactor,
             require_session_id=self.require_session_id,
         )
@@ -130,6 +136,9 @@ class Desk:
     def _session_ended(self, session: Session) -> None:
         self.streams.close(session)
         self.personal.ended(session)
+
+    def _sessions_in_use(self, account_id: int) -> set[bytes]:
+        return self.streams.sessions(account_id) | self.pool.owners(account_id)
 
     def _command_for(self, key: Key) -> Command:
         return command_for(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from fjmcp import refusals
+from fjmcp import limits, refusals
 from fjmcp.testing import Visit
 from tests.web.desk import Desk, error, result
 
@@ -50,6 +50,18 @@ class AgainTests(SynchronousTestCase):
             visit = self.call(name)
             self.crash()
             self.assertEqual(visit.json(), error(refusals.CHILD_CRASHED, 7), name)
+
+    def test_large_calls(self) -> None:
+        """What is large is not kept until its answer, and so not asked again."""
+        for size, asked in ((limits.ASKED_AGAIN - 100, True), (limits.ASKED_AGAIN, False)):
+            visit = self.client.ask("tools/call", {"name": "look", "pad": "x" * size}, id=7)
+            (call,) = self.desk.endpoint._calls.values()
+            self.assertEqual(len(call.asked._request.params) > 100, asked)
+            self.crash()
+            self.assertEqual(visit.answered, not asked)
+            self.desk.children[-1].answer_last({"content": []})
+            expected = result({"content": []}, 7) if asked else error(refusals.CHILD_CRASHED, 7)
+            self.assertEqual(visit.json(), expected)
 
     def test_once(self) -> None:
         """A second crash is the end of it."""

@@ -10,13 +10,16 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import Request
 
 from fjmcp import limits, refusals
+from fjmcp.broker.callers import Caller
 from fjmcp.broker.pool import Bounds
 from fjmcp.mcp.opening import Profile
 from fjmcp.mcp.revisions import LEGACY
 from fjmcp.refusals import McpRefusal
 from fjmcp.testing import INITIALIZED, FakeChild, Visit, Visitor, polite
+from fjmcp.web.gate import Gate
 from tests.web.desk import (
     BAD_TOKEN_CHALLENGE,
     BOTH,
@@ -234,6 +237,67 @@ class BodyTests(EndpointCase):
         two = "text/html\r\nAccept: text/event-stream"
         visit = self.client.post(PING, accept=two)
         self.assertEqual(visit.header("content-type"), "text/event-stream")
+
+
+class WaitingBodyTests(EndpointCase):
+    """Bodies of calls whose child is not there yet."""
+
+    def test_bodies_that_wait_for_a_child(self) -> None:
+        """What waits for a child counts, as its account's, until a child has answered."""
+        waiting = self.desk.client(2)
+        self.desk.reactor.mind = lambda child, message: None
+        body = json.dumps(
+            request("tools/call", {"padding": "x" * (limits.MCP_BODY - 200)})
+        ).encode()
+        visits = [waiting.post(body) for _ in range(17)]
+        self.assertEqual(len(self.desk.children), 1)
+        self.assertEqual([visit.answered for visit in visits], [False] * 16 + [True])
+        self.assertRefused(visits[-1], refusals.BODIES_FULL)
+        # They are no strangers any more, so these have room.
+        self.assertAnswered(self.desk.client(3).post(LARGE), result({}))
+        self.assertGreater(len(self.desk.site.bodies), limits.BODIES_OF_STRANGERS)
+        starting = self.desk.child.heard[0]
+        self.desk.child.answer(starting["id"], INITIALIZED)
+        self.desk.pass_time(0)
+        self.assertGreater(len(self.desk.site.bodies), limits.MCP_BODY)
+        self.assertEqual(visits[0].answered, False)
+        visits[0].leave()
+        self.assertGreater(len(self.desk.site.bodies), limits.MCP_BODY, "the call goes on")
+        for message in self.desk.child.heard[2:]:
+            self.desk.child.answer(message["id"], {"content": []})
+        self.assertEqual(len(self.desk.site.bodies), 0)
+
+    def test_bodies_of_a_child_that_ends(self) -> None:
+        """They count no longer when the child is gone, or the call is given up."""
+        client = self.desk.client(2)
+        for end in (lambda: self.desk.child.exit(1), lambda: self.desk.pass_time(limits.CALL)):
+            client.ask("tools/call", {"padding": "x" * (1 << 20)})
+            self.assertGreater(len(self.desk.site.bodies), 1 << 19)
+            end()
+            self.desk.pass_time(0)
+            self.assertEqual(len(self.desk.site.bodies), 0)
+
+    def test_another_client_of_a_full_account(self) -> None:
+        """A token that was not seen before has no more room than its account, once it is known."""
+        waiting = self.desk.client(2)
+        self.desk.reactor.mind = lambda child, message: None
+        large = json.dumps(request("tools/call", {"padding": "x" * (limits.MCP_BODY - 200)}))
+        for _ in range(16):
+            waiting.post(large.encode())
+        self.assertRefused(self.desk.client(2, "c2").post(LARGE), refusals.BODIES_FULL)
+        self.assertLessEqual(len(self.desk.site.bodies), limits.BODIES_OF_ACCOUNT)
+        self.assertAnswered(self.desk.client(2, "c3").post(PING), result({}))
+
+    def test_bodies_whose_client_leaves(self) -> None:
+        """Who leaves while it waits for a child takes its bytes along."""
+        waiting = self.desk.client(2)
+        self.desk.reactor.mind = lambda child, message: None
+        body = json.dumps(request("tools/call", {"padding": "x" * (1 << 20)})).encode()
+        visits = [waiting.post(body) for _ in range(3)]
+        self.assertGreater(len(self.desk.site.bodies), 0)
+        for visit in visits:
+            visit.leave()
+        self.assertEqual(len(self.desk.site.bodies), 0)
 
 
 class DoorTests(EndpointCase):
@@ -936,3 +1000,57 @@ class BugTests(EndpointCase):
         visit.leave()
         self.desk.pass_time(limits.JSON_ANSWER)
         self.assertEqual(self.desk.timers, [])
+
+
+class GrantEndsTests(SynchronousTestCase):
+    """A session under two grants of its client, one of which ends."""
+
+    def setUp(self) -> None:
+        self.desk = Desk()
+        self.first = self.desk.client()
+        self.first.initialize()
+        self.first.tell("notifications/initialized")
+        self.second = self.desk.client(grant_id="another")
+        self.second.session = self.first.session
+
+    def test_between_finding_and_use(self) -> None:
+        """The end of one comes while a request under the other is looked at: it goes on."""
+        desk, gate = self.desk, self.desk.endpoint._gate
+        looks: list[object] = []
+
+        class Meanwhile(Gate):
+            async def caller(self, request: Request) -> Caller | McpRefusal:
+                looks.append(None)
+                if len(looks) == 2:
+                    await desk.sessions.end_grant("grant of 1 to c1", refusals.GRANT_ENDED)
+                return await gate.caller(request)
+
+        desk.endpoint._gate = Meanwhile(gate._callers)
+        asked = self.second.ask()
+        self.assertEqual(len(desk.sessions), 1)
+        desk.child.answer_last({"tools": []})
+        self.assertEqual(asked.json(), result({"tools": []}))
+
+    def test_stream_of_the_other(self) -> None:
+        """A stream under the other grant stays open, and is told of what comes."""
+        stream = self.second.listen()
+        self.first.ask()
+        ended = self.desk.end(self.first)
+        self.desk.pass_time(limits.KILL_WAIT)
+        self.successResultOf(ended)
+        self.assertFalse(stream.wire.closed)
+        self.assertEqual(len(self.desk.sessions), 1)
+        self.second.ask()
+        self.desk.child.say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        self.assertEqual(len(stream.events()), 1)
+
+    def test_last_one(self) -> None:
+        """With the last use of it memory is free, and a new grant finds the session again."""
+        self.first.ask()
+        ended = self.desk.end(self.first)
+        self.desk.pass_time(limits.KILL_WAIT)
+        self.successResultOf(ended)
+        self.assertEqual(len(self.desk.sessions), 0)
+        asked = self.second.ask()
+        self.desk.child.answer_last({"tools": []})
+        self.assertEqual(asked.json(), result({"tools": []}))

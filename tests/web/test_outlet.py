@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from fjmcp import limits
 from fjmcp.web.outlet import Outlet
+from fjmcp.web.unread import Unread
 
 PIECE = 16 * 1024
 
@@ -73,16 +74,20 @@ class OutletCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.gone: list[None] = []
+        self.unread = Unread(self.clock)
 
     def make(self, room: int | None = None) -> Reader:
         self.reader = Reader(room)
-        self.outlet = Outlet(self.reader, self.clock, lambda: self.gone.append(None))
+        self.outlet = Outlet(
+            self.reader, self.clock, lambda: self.gone.append(None), self.unread, 1
+        )
         self.outlet.start()
         return self.reader
 
     def assertCut(self) -> None:
         self.assertEqual((self.reader.ends, len(self.gone)), (["aborted"], 1))
         self.assertEqual(len(self.outlet._waiting), 0, "memory for nobody")
+        self.assertEqual(len(self.unread), 0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
@@ -249,7 +254,8 @@ class OutletMachine(RuleBasedStateMachine):
         self.said = 0
         self.finished = self.closed = False
         self.left = False
-        self.outlet = Outlet(self.reader, self.clock, self._go)
+        self.unread = Unread(self.clock)
+        self.outlet = Outlet(self.reader, self.clock, self._go, self.unread, 1)
         self.outlet.start()
 
     def _go(self) -> None:
@@ -329,8 +335,11 @@ class OutletMachine(RuleBasedStateMachine):
         """Behind the message being written no more waits than the bound; at the end nothing."""
         if self.over:
             assert self.clock.getDelayedCalls() == []
+            assert len(self.unread) == 0
             return
         waiting = sum(map(len, self.messages)) - len(self.reader.got)
+        assert (len(self.unread) > 0) == (waiting > 0)
+        assert waiting <= len(self.unread) < waiting + max(map(len, self.messages), default=1)
         assert waiting <= limits.STREAM_BEHIND + max(map(len, self.messages), default=0)
 
 
@@ -357,7 +366,8 @@ class InterleavingTests(SynchronousTestCase):
     def test_patient_reader(self, sizes: list[int], rooms: list[int]) -> None:
         """Who reads on, at any pace, gets all of it."""
         reader = Reader(1)
-        outlet = Outlet(reader, Clock(), lambda: self.fail("cut"))
+        clock = Clock()
+        outlet = Outlet(reader, clock, lambda: self.fail("cut"), Unread(clock), 1)
         outlet.start()
         messages = [bytes([number]) * size for number, size in enumerate(sizes)]
         for message in messages:

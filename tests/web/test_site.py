@@ -573,3 +573,35 @@ class AnyBytesTests(SiteTestCase):
             self.assertLess(visit.status, 500)
         visit.leave()
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class ConnectionsTests(SiteTestCase):
+    """How many connections there may be."""
+
+    def test_bound(self) -> None:
+        """What comes past it is closed unread; those that are there go on."""
+        self.site.room = 3
+        held = [self.visitor.connect() for _ in range(3)]
+        with capturedLogs() as logs:
+            turned_away = [self.visitor.connect() for _ in range(2)]
+        for visit in turned_away:
+            self.assertTrue(visit.wire.aborted)
+            self.assertEqual(visit.body if visit.answered else b"", b"")
+        said = [e["connections"] for e in logs if e["log_format"] == "no room for a connection"]
+        self.assertEqual(said, [3])
+        for visit in held:
+            visit.send(b"GET /free HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertEqual(visit.status, 200)
+
+    def test_room_again(self) -> None:
+        """A connection that ends makes room, however it ends; one that was refused took none."""
+        self.site.room = 2
+        for _ in range(3):
+            first, second = self.visitor.connect(), self.visitor.connect()
+            self.visitor.connect().leave()
+            self.clock.advance(0)
+            self.assertEqual(self.site.connections, 2)
+            first.leave()
+            second.wire.abortConnection()
+            self.clock.advance(0)
+            self.assertEqual(self.site.connections, 0)

@@ -66,6 +66,44 @@ class StreamsCase(SynchronousTestCase):
         self.assertEqual(len(self.desk.streams), 0)
 
 
+class BoundTests(StreamsCase):
+    """How many an account may have."""
+
+    def test_oldest_of_an_account(self) -> None:
+        """Past the bound the oldest is closed, over all clients of the account, and no other's."""
+        other = self.open(2).listen()
+        first = self.client.listen()
+        rest = [self.open(1, f"c{number % 7}") for number in range(limits.STREAMS_PER_ACCOUNT - 1)]
+        streams = [client.listen() for client in rest]
+        self.assertOpen(first)
+        with capturedLogs() as logs:
+            newest = self.open(1, "c9").listen()
+        self.assertEnded(first)
+        said = [event["account"] for event in logs if "too many streams" in event["log_format"]]
+        self.assertEqual(said, [1])
+        for stream in (*streams, other, newest):
+            self.assertOpen(stream)
+        again = self.client.listen()
+        self.assertEnded(streams[0])
+        self.assertOpen(again)
+        self.assertEqual(len(self.desk.streams), limits.STREAMS_PER_ACCOUNT + 1)
+
+    def test_second_of_one_session(self) -> None:
+        """A session that opens another takes its own place, and nobody's else."""
+        rest = [self.open(1, "c2") for _ in range(limits.STREAMS_PER_ACCOUNT - 1)]
+        streams = [client.listen() for client in rest]
+        before, after = self.client.listen(), self.client.listen()
+        self.assertEnded(before)
+        for stream in (*streams, after):
+            self.assertOpen(stream)
+
+    def test_room_again(self) -> None:
+        """What was closed takes no room."""
+        for _ in range(2 * limits.STREAMS_PER_ACCOUNT):
+            self.client.listen().leave()
+        self.assertEqual((len(self.desk.streams), self.desk.streams._of_account), (0, {}))
+
+
 class OpeningTests(StreamsCase):
     """GET /mcp: who gets a stream."""
 

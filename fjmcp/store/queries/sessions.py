@@ -6,7 +6,7 @@ A row belongs to an account and a client; its id stands here only as a digest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -32,11 +32,14 @@ class SessionRow:
     used_at: float
 
 
-def keep(cursor: Cursor, row: SessionRow) -> list[bytes]:
+def keep(cursor: Cursor, row: SessionRow, spared: Collection[bytes] = ()) -> list[bytes]:
     """
     Keep a session, or what has changed in it; the digests of those that made room.
 
-    Of one account and client at most `limits.SESSIONS_PER_CONNECTION` are kept.
+    Of one account and client at most `limits.SESSIONS_PER_CONNECTION` are kept,
+    and of one account `limits.SESSIONS_PER_ACCOUNT`.
+
+    :param spared: sessions that make no room for those of other clients.
     """
     cursor.execute(
         f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -58,6 +61,17 @@ def keep(cursor: Cursor, row: SessionRow) -> list[bytes]:
         row.client_id,
         limits.SESSIONS_PER_CONNECTION,
     )
+    count = cursor.one("SELECT COUNT(*) FROM sessions WHERE account_id = ?", row.account_id)
+    if count is not None and count[0] > limits.SESSIONS_PER_ACCOUNT:
+        rows += cursor.many(
+            "DELETE FROM sessions WHERE session IN ("
+            " SELECT session FROM sessions WHERE account_id = ?"
+            f" AND session NOT IN ({', '.join('?' * len(spared))})"
+            " ORDER BY used_at DESC, session LIMIT 1000 OFFSET ?) RETURNING session",
+            row.account_id,
+            *spared,
+            max(limits.SESSIONS_PER_ACCOUNT - len(spared), 1),
+        )
     return [digest for (digest,) in rows]
 
 
