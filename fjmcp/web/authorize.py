@@ -57,7 +57,7 @@ from fjmcp.web.cookies import Cookies
 from fjmcp.web.origins import is_visit
 from fjmcp.web.parameters import with_form, with_query
 from fjmcp.web.rates import Door, Rates
-from fjmcp.web.site import Answer, Respond, Route, Tongue, route
+from fjmcp.web.routes import Answer, Respond, Route, Tongue, route
 
 
 @define(eq=False)

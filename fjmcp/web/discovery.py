@@ -15,7 +15,7 @@ from twisted.web.http import Request
 from fjmcp.oauth.documents import METADATA_PATHS, Document
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.web import pages
-from fjmcp.web.site import Respond, Route, Tongue, route
+from fjmcp.web.routes import Respond, Route, Tongue, route
 
 
 @define(eq=False)

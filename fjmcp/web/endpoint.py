@@ -42,7 +42,7 @@ from fjmcp.refusals import (
 from fjmcp.tasks import Tasks
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.gate import Gate
-from fjmcp.web.site import RefusedRequest, Route, Tongue, route
+from fjmcp.web.routes import RefusedRequest, Route, Tongue, route
 from fjmcp.web.stream import Answer, Form, dress
 from fjmcp.web.streams import TOOLS_CHANGED, Streams
 from fjmcp.web.unread import Unread

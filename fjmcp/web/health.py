@@ -8,7 +8,7 @@ from attrs import define
 from twisted.web.http import Request
 
 from fjmcp import limits
-from fjmcp.web.site import Route, Tongue, route
+from fjmcp.web.routes import Route, Tongue, route
 
 
 @define(eq=False)

@@ -26,7 +26,7 @@ from fjmcp.tasks import Tasks
 from fjmcp.web.gate import bearer
 from fjmcp.web.parameters import with_json, with_query
 from fjmcp.web.rates import Door, Rates
-from fjmcp.web.site import Route, Tongue, route
+from fjmcp.web.routes import Route, Tongue, route
 
 
 @define(eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attrs import define
 from twisted.web.http import Request
 
-from fjmcp.web.site import Route, Tongue, route
+from fjmcp.web.routes import Route, Tongue, route
 
 
 @define(eq=False)

@@ -34,7 +34,7 @@ from fjmcp.refusals import (
 from fjmcp.tasks import Tasks
 from fjmcp.web.parameters import with_form
 from fjmcp.web.rates import Door, Rates
-from fjmcp.web.site import Respond, Route, Tongue, route
+from fjmcp.web.routes import Respond, Route, Tongue, route
 
 
 @define(eq=False)

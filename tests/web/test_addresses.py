@@ -15,7 +15,8 @@ from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.testing import Visitor
 from fjmcp.web.addresses import Addresses, Header, Proxies, block, hosted_by, nested, parse
 from fjmcp.web.channel import SiteRequest
-from fjmcp.web.site import Answer, Site, Tongue, route
+from fjmcp.web.routes import Answer, Tongue, route
+from fjmcp.web.site import Site
 
 CLIENT = "203.0.113.9"
 SPOOFED = "192.0.2.66"

@@ -11,7 +11,8 @@ from fjmcp.oauth.tokens import Kind, TokenText, mint
 from fjmcp.testing import Visitor
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.cookies import Cookies
-from fjmcp.web.site import Answer, Site, Tongue, route
+from fjmcp.web.routes import Answer, Tongue, route
+from fjmcp.web.site import Site
 
 
 class CookieTests(SynchronousTestCase):

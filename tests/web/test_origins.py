@@ -18,7 +18,8 @@ from fjmcp.testing import PUBLIC_URL, Visit, Visitor, WholeBroker
 from fjmcp.web.addresses import Proxies
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.origins import is_visit, of_page
-from fjmcp.web.site import Answer, Site, Tongue, route
+from fjmcp.web.routes import Answer, Tongue, route
+from fjmcp.web.site import Site
 
 INSPECTOR = "http://localhost:6274"
 STUDIO = "https://studio.example.org"

@@ -9,7 +9,8 @@ from fjmcp.oauth.authorization import Params
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.testing import Visit, Visitor
 from fjmcp.web.parameters import with_form, with_json, with_query
-from fjmcp.web.site import Answer, Site, Tongue, route
+from fjmcp.web.routes import Answer, Tongue, route
+from fjmcp.web.site import Site
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 JSON = {"content-type": "application/json"}

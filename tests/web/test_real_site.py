@@ -12,7 +12,8 @@ from twisted.trial.unittest import TestCase
 from fjmcp import limits
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.web.channel import SiteRequest
-from fjmcp.web.site import Answer, Site, Tongue, route
+from fjmcp.web.routes import Answer, Tongue, route
+from fjmcp.web.site import Site
 
 
 class Client(Protocol):

@@ -15,7 +15,8 @@ from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_TROUBLED, FORM_MALFORMED
 from fjmcp.store.transactions import StoreDown
 from fjmcp.testing import Visit, Visitor
 from fjmcp.web.channel import SiteRequest
-from fjmcp.web.site import Answer, Route, Site, Tongue, route
+from fjmcp.web.routes import Answer, Route, Tongue, route
+from fjmcp.web.site import Site
 
 PUBLIC = "https://broker.example"
 
