@@ -21,7 +21,10 @@ from fjmcp.store.queries import accounts, clients, grants
 from fjmcp.store.queries.accounts import SealedPair
 from fjmcp.store.transactions import Cursor, Lane, Store, Work
 from fjmcp.store.vault import Ring
-from fjmcp.testing import EPOCH, PUBLIC_URL, VERIFIER, MemoryStore, memory_store, now
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.stores import MemoryStore, memory_store
+from fjmcp.testing.whole import EPOCH, VERIFIER
 
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ from fjmcp.store.queries import accounts, exchanges
 from fjmcp.store.queries.accounts import Account
 from fjmcp.store.transactions import Cursor, Lane, Store, Work
 from fjmcp.store.vault import Ring
-from fjmcp.testing import MemoryStore, memory_store
+from fjmcp.testing.stores import MemoryStore, memory_store
 
 T = TypeVar("T")
 

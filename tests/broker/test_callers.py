@@ -10,7 +10,8 @@ from fjmcp.broker.callers import Caller, Callers
 from fjmcp.oauth.tokens import Kind, TokenText, digest, mint
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD
 from fjmcp.store.transactions import StoreDown
-from fjmcp.testing import EPOCH, now
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import EPOCH
 from tests.broker.desk import ADA, BOB, Desk, add_account, kill_account
 
 

@@ -28,7 +28,9 @@ from fjmcp.store.queries import documents
 from fjmcp.store.queries.documents import Document
 from fjmcp.store.transactions import Cursor, Store, StoreDown
 from fjmcp.tasks import Tasks
-from fjmcp.testing import EPOCH, Published, Publishers, memory_store
+from fjmcp.testing.hosts import Published, Publishers
+from fjmcp.testing.stores import memory_store
+from fjmcp.testing.whole import EPOCH
 from tests.broker.desk import LateLane
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD, GRANT_ENDED, McpRefusal
 from fjmcp.store.queries import grants
 from fjmcp.tasks import Tasks
-from fjmcp.testing import now
+from fjmcp.testing.reactor import now
 from tests.broker.desk import ADA, BOB, Desk, kill_account
 
 UNSEEN = "what other processes change cannot be seen just now: {error}"

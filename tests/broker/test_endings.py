@@ -10,7 +10,7 @@ from fjmcp.broker.callers import Caller
 from fjmcp.broker.issuer import Issued
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD, GRANT_ENDED
 from fjmcp.store.transactions import StoreDown
-from fjmcp.testing import now
+from fjmcp.testing.reactor import now
 from tests.broker.desk import ADA, BOB, TWO, Desk, Runs, kill_account
 
 

@@ -12,7 +12,8 @@ from fjmcp.oauth.tokens import TokenText
 from fjmcp.refusals import CODE_REUSED, GRANT_ENDED, REFRESH_REUSED, OAuthRefusal
 from fjmcp.store.transactions import StoreDown
 from fjmcp.store.vault import Ring
-from fjmcp.testing import PUBLIC_URL, now
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
 from tests.broker.desk import ONE, TWO, Desk
 
 

@@ -18,7 +18,8 @@ from fjmcp.children.profiles import command_for, recipe_for
 from fjmcp.mcp.opening import PLAIN, Opened
 from fjmcp.mcp.wire import Notice, Request
 from fjmcp.refusals import McpRefusal
-from fjmcp.testing import INITIALIZED, FakeChild, FakeReactor, Mind
+from fjmcp.testing.children import INITIALIZED, FakeChild, Mind
+from fjmcp.testing.reactor import FakeReactor
 
 
 @define(eq=False)

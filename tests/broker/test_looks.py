@@ -26,7 +26,7 @@ from fjmcp.refusals import (
     SIGN_IN_TROUBLED,
     OAuthRefusal,
 )
-from fjmcp.testing import now
+from fjmcp.testing.reactor import now
 
 ADA = User(7, "ada")
 ROOT = User(7, "root", True)

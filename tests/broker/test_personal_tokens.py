@@ -11,7 +11,7 @@ from fjmcp.broker.personal_tokens import Asleep, Made, NotMade, Unknown
 from fjmcp.oauth.tokens import digest
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD
 from fjmcp.store.queries import grants
-from fjmcp.testing import EPOCH
+from fjmcp.testing.whole import EPOCH
 from tests.broker.desk import ADA, Desk, add_account, kill_account
 
 LOGIN = "person-7"

@@ -20,7 +20,8 @@ from fjmcp.mcp.opening import PLAIN, Opened, Opening
 from fjmcp.mcp.wire import Request
 from fjmcp.refusals import CHILD_BUSY, McpRefusal
 from fjmcp.tally import Rate
-from fjmcp.testing import INITIALIZED, FakeChild, FakeReactor
+from fjmcp.testing.children import INITIALIZED, FakeChild
+from fjmcp.testing.reactor import FakeReactor
 from tests.broker.test_links import Answers
 
 CALL = Request(b'"c1"', "tools/call", b'{"name":"echo"}')

@@ -34,7 +34,8 @@ from fjmcp.children.profiles import Command, command_for, recipe_for
 from fjmcp.mcp.opening import PLAIN, Opening
 from fjmcp.mcp.wire import Request
 from fjmcp.refusals import McpRefusal
-from fjmcp.testing import INITIALIZED, FakeChild, FakeReactor
+from fjmcp.testing.children import INITIALIZED, FakeChild
+from fjmcp.testing.reactor import FakeReactor
 from tests.broker.test_pool import Caller, Credential, Credentials
 
 GRANTS = (Caller("g1", 1), Caller("g2", 1), Caller("g3", 2), Caller("g4", 3))

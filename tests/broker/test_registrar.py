@@ -22,7 +22,8 @@ from fjmcp.refusals import GRANT_ENDED, MANAGEMENT_TOKEN, McpRefusal, OAuthRefus
 from fjmcp.store.queries import clients, grants
 from fjmcp.store.transactions import Cursor, StoreDown
 from fjmcp.tasks import Tasks
-from fjmcp.testing import Publishers, memory_store
+from fjmcp.testing.hosts import Publishers
+from fjmcp.testing.stores import memory_store
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from fjmcp.broker.sessions import Session, Sessions, digest_of
 from fjmcp.mcp.opening import PLAIN, Opened, Opening, read_result
 from fjmcp.refusals import McpRefusal
 from fjmcp.store.transactions import StoreDown
-from fjmcp.testing import memory_store
+from fjmcp.testing.stores import memory_store
 
 T = TypeVar("T")
 

@@ -30,7 +30,9 @@ from fjmcp.store.queries import accounts, consents, signins
 from fjmcp.store.queries.accounts import NOT_LOOKED_AT
 from fjmcp.store.transactions import Cursor, StoreDown
 from fjmcp.store.vault import Ring
-from fjmcp.testing import EPOCH, FORGE_URL, PUBLIC_URL, now
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import EPOCH, FORGE_URL
 from tests.broker.desk import ADA, BOB, CHALLENGE, REDIRECT, Desk
 
 REQUEST = AuthorizationRequest(

@@ -12,7 +12,8 @@ from fjmcp.broker.uses import Uses
 from fjmcp.mcp.opening import PLAIN, Opened, read_result
 from fjmcp.oauth.tokens import Kind, mint
 from fjmcp.store.transactions import StoreDown
-from fjmcp.testing import EPOCH, now
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import EPOCH
 from tests.broker.desk import BOB, Desk
 
 TOLD = b'{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"x","version":"1"}}'

@@ -38,7 +38,9 @@ from fjmcp.store.queries import clients, expiry
 from fjmcp.store.sqlite import WRITE, SqliteCursor
 from fjmcp.store.transactions import Cursor, Store, Work
 from fjmcp.tasks import Tasks
-from fjmcp.testing import EPOCH, FORGE_URL, PUBLIC_URL, VERIFIER, MemoryLane, Publishers
+from fjmcp.testing.hosts import PUBLIC_URL, Publishers
+from fjmcp.testing.stores import MemoryLane
+from fjmcp.testing.whole import EPOCH, FORGE_URL, VERIFIER
 from fjmcp.web.addresses import Addresses
 from fjmcp.web.rates import Rates
 from fjmcp.web.token import Token

@@ -8,7 +8,9 @@ from urllib.parse import quote, urlencode
 from fjmcp import limits
 from fjmcp.demo.browser import Browser
 from fjmcp.oauth.tokens import TokenText, digest
-from fjmcp.testing import CLIENT_URL, FORGE_URL, PUBLIC_URL, now, walk
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import CLIENT_URL, FORGE_URL, walk
 from tests.web.test_documents import DOCUMENT
 from tests.web.whole import (
     CALLBACK,

@@ -10,7 +10,8 @@ from twisted.internet.testing import MemoryReactorClock
 from fjmcp import limits
 from fjmcp.fetch.guard import Strangers
 from fjmcp.oauth.known import DOCUMENTS
-from fjmcp.testing import CLIENT_URL, Published, WholeBroker
+from fjmcp.testing.hosts import Published
+from fjmcp.testing.whole import CLIENT_URL, WholeBroker
 from tests.fetch.test_addresses import NOT_PUBLIC
 from tests.fetch.test_guard import GOOD, Names
 from tests.web.test_documents import DOCUMENT, HOST, URL, DocumentCase

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from fjmcp import limits
-from fjmcp.testing import CLIENT_URL, WholeBroker, now
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import CLIENT_URL, WholeBroker
 from fjmcp.web.addresses import Proxies
 from tests.web.whole import BrokerCase
 

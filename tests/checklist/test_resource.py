@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from fjmcp import limits
-from fjmcp.testing import FakeChild
+from fjmcp.testing.children import FakeChild
 from tests.promises.client import LATEST, Client, able
 from tests.web.whole import BrokerCase
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from fjmcp import limits
-from fjmcp.testing import PUBLIC_URL
+from fjmcp.testing.hosts import PUBLIC_URL
 from tests.promises.client import Client, able
 from tests.web.whole import BrokerCase
 

@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from fjmcp.children.launch import Launcher, Spawned, ToolMissing, confinement
 from fjmcp.children.profiles import command_for, recipe_for
-from fjmcp.testing import FakeReactor
+from fjmcp.testing.reactor import FakeReactor
 
 
 class ConfinementTests(SynchronousTestCase):

@@ -15,7 +15,8 @@ from fjmcp import limits
 from fjmcp.children.launch import Launcher
 from fjmcp.children.process import Child, End
 from fjmcp.children.profiles import command_for, recipe_for
-from fjmcp.testing import FakeChild, FakeReactor
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.reactor import FakeReactor
 
 TOKEN = "0123456789abcdefghij"
 

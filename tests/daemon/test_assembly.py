@@ -7,7 +7,8 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.children.profiles import recipe_for
-from fjmcp.testing import Visit, WholeBroker
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import WholeBroker
 
 CAN_BE_ASKED = {"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}}
 

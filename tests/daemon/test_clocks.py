@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits, refusals
 from fjmcp.daemon.clocks import Trust, WallClock, steady
 from fjmcp.demo.forge.grants import ACCESS_SECONDS
-from fjmcp.testing import FakeReactor, WholeBroker
+from fjmcp.testing.reactor import FakeReactor
+from fjmcp.testing.whole import WholeBroker
 from tests.promises.client import Client, able
 
 HOUR = 3600.0

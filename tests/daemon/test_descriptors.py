@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.daemon.descriptors import connections, descriptors
-from fjmcp.testing import WholeBroker
+from fjmcp.testing.whole import WholeBroker
 from tests.daemon.test_tap import SETTINGS
 
 

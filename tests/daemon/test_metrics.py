@@ -24,7 +24,10 @@ from fjmcp.forge.tokens import ForgeToken, Pair
 from fjmcp.meter import Meter, OAuth
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.store.transactions import StoreDown, Work
-from fjmcp.testing import PUBLIC_URL, Visitor, WholeBroker, now
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visitor
+from fjmcp.testing.whole import WholeBroker
 from fjmcp.web.scrape import Scrape
 from fjmcp.web.site import Site
 

@@ -20,7 +20,7 @@ from fjmcp.daemon.tap import hang_up
 from fjmcp.forge.admission import Admission
 from fjmcp.oauth.clientele import Clientele
 from fjmcp.store.keys import KeySources
-from fjmcp.testing import WholeBroker
+from fjmcp.testing.whole import WholeBroker
 from tests.daemon.test_tap import SETTINGS, Inline
 
 OTHER = evolve(

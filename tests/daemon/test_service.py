@@ -9,7 +9,7 @@ from fjmcp.daemon.logs import Threshold
 from fjmcp.daemon.service import Daemon
 from fjmcp.daemon.settings import Gathered
 from fjmcp.daemon.systemd import Supervisor
-from fjmcp.testing import FakeReactor
+from fjmcp.testing.reactor import FakeReactor
 from tests.daemon.test_tap import SETTINGS
 
 

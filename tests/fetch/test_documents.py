@@ -33,7 +33,7 @@ from fjmcp.fetch.documents import (
     Unfetched,
 )
 from fjmcp.oauth.metadata_documents import Caching
-from fjmcp.testing import Published, Publishers
+from fjmcp.testing.hosts import Published, Publishers
 
 URL = "https://client.example/metadata.json"
 BODY = json.dumps({"client_id": URL}).encode()

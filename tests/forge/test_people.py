@@ -18,7 +18,7 @@ from fjmcp.forge import people
 from fjmcp.forge.answers import Answer, Refused, Troubled
 from fjmcp.forge.people import User
 from fjmcp.forge.tokens import ForgeToken
-from fjmcp.testing import now
+from fjmcp.testing.reactor import now
 from tests.forge.test_client import ACCESS, API_REFUSALS, Case
 
 ADA = User(7, "ada")

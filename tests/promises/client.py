@@ -6,7 +6,9 @@ from typing import Any
 
 from attrs import define, field
 
-from fjmcp.testing import App, FakeChild, Visit, WholeBroker, polite
+from fjmcp.testing.children import FakeChild, polite
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import App, WholeBroker
 
 LATEST = "2025-11-25"
 TOOLS = {"tools": [{"name": "list_my_repos", "inputSchema": {"type": "object"}}]}

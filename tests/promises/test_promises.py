@@ -18,7 +18,11 @@ from fjmcp import limits, refusals
 from fjmcp.broker.pool import Bounds
 from fjmcp.daemon.options import Options
 from fjmcp.demo.forge.grants import ACCESS_SECONDS
-from fjmcp.testing import PUBLIC_URL, FakeChild, FakeReactor, Visit, WholeBroker
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import FakeReactor
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import WholeBroker
 from tests.promises.client import TOOLS, Client, able
 
 EXCHANGE = "POST /login/oauth/access_token"

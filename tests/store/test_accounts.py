@@ -17,7 +17,7 @@ from fjmcp.oauth.tokens import Digest
 from fjmcp.store.queries import accounts, exchanges
 from fjmcp.store.queries.accounts import Account, SealedPair, supersedes
 from fjmcp.store.transactions import Cursor
-from fjmcp.testing import MemoryStore, memory_store
+from fjmcp.testing.stores import MemoryStore, memory_store
 from tests.store.accounts_contract import AccountsContract
 from tests.store.test_grants import InMemory
 

@@ -12,7 +12,8 @@ from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import Digest
 from fjmcp.store.queries import clients, consents, documents, grants, signins
 from fjmcp.store.transactions import Cursor, Store
-from fjmcp.testing import memory_store, now
+from fjmcp.testing.reactor import now
+from fjmcp.testing.stores import memory_store
 from tests.store.consents_contract import ConsentsContract
 from tests.store.grants_contract import (
     REQUEST,

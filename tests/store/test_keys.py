@@ -15,7 +15,7 @@ from fjmcp.store.keys import KeySources, KeysUnusable
 from fjmcp.store.queries import sealed
 from fjmcp.store.transactions import Cursor
 from fjmcp.store.vault import Ring
-from fjmcp.testing import memory_store
+from fjmcp.testing.stores import memory_store
 
 ONE = "00000001 " + "A" * 43 + "=\n"
 TWO = "00000002 " + "A" * 43 + "=\n"

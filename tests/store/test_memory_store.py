@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.store.transactions import Store, StoreDown
-from fjmcp.testing import memory_store
+from fjmcp.testing.stores import memory_store
 from tests.store.contract import StoreContract, add, grants
 
 

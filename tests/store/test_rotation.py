@@ -18,7 +18,8 @@ from fjmcp.store.keyfile import KeyFile
 from fjmcp.store.queries import sealed
 from fjmcp.store.rotation import Rotation, RotationStuck, Turned
 from fjmcp.store.vault import Ring, Vault
-from fjmcp.testing import MemoryStore, memory_store, now
+from fjmcp.testing.reactor import now
+from fjmcp.testing.stores import MemoryStore, memory_store
 from tests.store.sealed_contract import ACCOUNTS, SUCCESSORS, put_account, put_successor, values
 
 ACCOUNTS_THERE = 7

@@ -25,16 +25,10 @@ from fjmcp.refusals import BAD_TOKEN, UNKNOWN_SESSION, McpRefusal
 from fjmcp.store.queries import grants
 from fjmcp.store.transactions import Cursor
 from fjmcp.tasks import Tasks
-from fjmcp.testing import (
-    INITIALIZED,
-    FakeChild,
-    FakeReactor,
-    MemoryStore,
-    Visit,
-    Visitor,
-    memory_store,
-    now,
-)
+from fjmcp.testing.children import INITIALIZED, FakeChild
+from fjmcp.testing.reactor import FakeReactor, now
+from fjmcp.testing.stores import MemoryStore, memory_store
+from fjmcp.testing.visitors import Visit, Visitor
 from fjmcp.web.endpoint import Endpoint
 from fjmcp.web.gate import Gate
 from fjmcp.web.site import Site

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
 
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.testing import Visitor
+from fjmcp.testing.visitors import Visitor
 from fjmcp.web.addresses import Addresses, Header, Proxies, block, hosted_by, nested, parse
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.routes import Answer, Tongue, route

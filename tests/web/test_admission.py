@@ -14,7 +14,10 @@ from fjmcp.demo.forge.accounts import Person
 from fjmcp.forge.admission import Admission
 from fjmcp.forge.scopes import DEFAULT
 from fjmcp.refusals import WHY_ASLEEP
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, WholeBroker, now, walk
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import CLIENT_URL, WholeBroker, walk
 from tests.web.whole import CALLBACK, FORGE_HOST, BrokerCase, said
 
 LIFE = 3600.0

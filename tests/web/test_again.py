@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits, refusals
-from fjmcp.testing import Visit
+from fjmcp.testing.visitors import Visit
 from tests.web.desk import Desk, error, result
 
 TOOLS = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 from fjmcp import limits
 from fjmcp.demo.browser import Page
 from fjmcp.oauth.tokens import TokenText, digest
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, App, now, walk
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import CLIENT_URL, App, walk
 from tests.web.whole import CALLBACK, EXCHANGE, LOCAL_URL, ConsentCase, jar, said
 
 

@@ -13,7 +13,9 @@ from fjmcp.demo.browser import Browser, Page
 from fjmcp.oauth.documents import METADATA_PATHS
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import TokenText, digest
-from fjmcp.testing import CLIENT_URL, FORGE_URL, PUBLIC_URL, now, walk
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import CLIENT_URL, FORGE_URL, walk
 from tests.web.whole import CALLBACK, EXCHANGE, KNOWN_URL, BrokerCase, jar, said
 
 TOKEN_PATH = "/login/oauth/access_token"

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.oauth.tokens import Kind, TokenText, mint
-from fjmcp.testing import Visitor
+from fjmcp.testing.visitors import Visitor
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.cookies import Cookies
 from fjmcp.web.routes import Answer, Tongue, route

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.oauth.documents import METADATA_PATHS
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.testing import Visitor
+from fjmcp.testing.visitors import Visitor
 from fjmcp.web.discovery import Discovery
 from fjmcp.web.site import Site
 

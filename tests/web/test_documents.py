@@ -10,7 +10,10 @@ from fjmcp import limits
 from fjmcp.fetch.guard import Strangers
 from fjmcp.oauth.known import DOCUMENTS
 from fjmcp.store.queries import expiry
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, App, Published, Visit, WholeBroker, now, walk
+from fjmcp.testing.hosts import PUBLIC_URL, Published
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import CLIENT_URL, App, WholeBroker, walk
 from tests.fetch.test_guard import GOOD, Names
 from tests.web.whole import BrokerCase, said
 

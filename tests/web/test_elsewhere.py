@@ -8,7 +8,7 @@ from fjmcp import limits
 from fjmcp.broker.pool import Bounds
 from fjmcp.refusals import BAD_TOKEN, GRANT_ENDED
 from fjmcp.store.queries import grants
-from fjmcp.testing import Visit
+from fjmcp.testing.visitors import Visit
 from tests.web.desk import Client, Desk, error, result
 
 

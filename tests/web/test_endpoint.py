@@ -18,7 +18,8 @@ from fjmcp.broker.pool import Bounds
 from fjmcp.mcp.opening import Profile
 from fjmcp.mcp.revisions import LEGACY
 from fjmcp.refusals import McpRefusal
-from fjmcp.testing import INITIALIZED, FakeChild, Visit, Visitor, polite
+from fjmcp.testing.children import INITIALIZED, FakeChild, polite
+from fjmcp.testing.visitors import Visit, Visitor
 from fjmcp.web.gate import Gate
 from tests.web.desk import (
     BAD_TOKEN_CHALLENGE,

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.refusals import BAD_TOKEN, NO_TOKEN, STORE_DOWN, TOKEN_IN_QUERY
-from fjmcp.testing import Visit, Visitor
+from fjmcp.testing.visitors import Visit, Visitor
 from tests.web.desk import (
     BAD_TOKEN_CHALLENGE,
     INITIALIZE,

@@ -4,7 +4,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.testing import Visitor
+from fjmcp.testing.visitors import Visitor
 from fjmcp.web.health import Health
 from fjmcp.web.site import Site
 

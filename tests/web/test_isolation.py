@@ -24,7 +24,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from fjmcp import limits
 from fjmcp.broker.pool import Bounds
 from fjmcp.mcp.opening import Profile
-from fjmcp.testing import FakeChild, Visit
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.visitors import Visit
 from tests.web.desk import Client, Desk, Key, capable, result
 
 LEVEL = "logging/setLevel"

@@ -14,7 +14,9 @@ from twisted.web.http_headers import Headers
 from fjmcp import limits
 from fjmcp.oauth.documents import METADATA_PATHS
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.testing import PUBLIC_URL, Visit, Visitor, WholeBroker
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.visitors import Visit, Visitor
+from fjmcp.testing.whole import WholeBroker
 from fjmcp.web.addresses import Proxies
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.origins import is_visit, of_page

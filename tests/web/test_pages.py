@@ -19,7 +19,9 @@ from fjmcp.oauth.marks import marks
 from fjmcp.oauth.metadata import ClientMetadata, clean_name
 from fjmcp.oauth.tokens import Kind, TokenText, mint
 from fjmcp.refusals import ACCESS_DENIED, SIGN_IN_FORGED
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, now, walk
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import CLIENT_URL, walk
 from fjmcp.web import pages
 from tests.web.whole import FORWARDER_URL, KNOWN_URL, BrokerCase
 

@@ -7,7 +7,7 @@ from twisted.web.http import Request
 from fjmcp import limits
 from fjmcp.oauth.authorization import Params
 from fjmcp.oauth.endpoints import Endpoints
-from fjmcp.testing import Visit, Visitor
+from fjmcp.testing.visitors import Visit, Visitor
 from fjmcp.web.parameters import with_form, with_json, with_query
 from fjmcp.web.routes import Answer, Tongue, route
 from fjmcp.web.site import Site

@@ -12,7 +12,9 @@ from fjmcp import limits, refusals
 from fjmcp.broker.pool import Bounds
 from fjmcp.broker.sessions import Sessions
 from fjmcp.mcp.opening import Profile
-from fjmcp.testing import FakeChild, Visit, now
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit
 from tests.web.desk import CAPABLE, Client, Desk, Key, capable, error, request, result
 
 LEVEL = "logging/setLevel"

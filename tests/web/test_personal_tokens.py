@@ -9,7 +9,9 @@ from fjmcp.broker import personal_tokens
 from fjmcp.broker.personal_tokens import Made
 from fjmcp.broker.upkeep import Job
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_DEAD, UNKNOWN_SESSION, McpRefusal
-from fjmcp.testing import FakeReactor, Visit, WholeBroker, now
+from fjmcp.testing.reactor import FakeReactor, now
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import WholeBroker
 from tests.promises.client import Client, able
 
 DAY = 86400.0

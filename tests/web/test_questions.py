@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from fjmcp import limits, refusals
-from fjmcp.testing import FakeChild, Visit
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.visitors import Visit
 from tests.web.desk import Client, Key, error, result
 from tests.web.test_personal import LOG, ROOTS, PersonalCase
 

@@ -11,7 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.oauth import known
-from fjmcp.testing import App, Visit, Visitor, WholeBroker, now, walk
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit, Visitor
+from fjmcp.testing.whole import App, WholeBroker, walk
 from fjmcp.web.addresses import Proxies
 from fjmcp.web.rates import Door
 

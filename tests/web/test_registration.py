@@ -10,7 +10,10 @@ from fjmcp import limits
 from fjmcp.daemon import preregistered
 from fjmcp.oauth.clientele import Clientele
 from fjmcp.store.queries import expiry
-from fjmcp.testing import CLIENT_URL, FORGE_URL, PUBLIC_URL, Visit, WholeBroker, now
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import CLIENT_URL, FORGE_URL, WholeBroker
 from tests.oauth.captured import CLAUDE, REGISTRATIONS, Registration
 from tests.web.whole import BrokerCase
 

@@ -13,7 +13,10 @@ from fjmcp.oauth.consents import consent_digest
 from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import TokenText, digest
 from fjmcp.store.queries import consents
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, now, walk
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import CLIENT_URL, walk
 from tests.web.whole import (
     CALLBACK,
     EXCHANGE,

@@ -13,7 +13,7 @@ from fjmcp import limits
 from fjmcp.oauth.endpoints import Endpoints
 from fjmcp.refusals import BAD_TOKEN, CREDENTIAL_TROUBLED, FORM_MALFORMED
 from fjmcp.store.transactions import StoreDown
-from fjmcp.testing import Visit, Visitor
+from fjmcp.testing.visitors import Visit, Visitor
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.routes import Answer, Route, Tongue, route
 from fjmcp.web.site import Site

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
 from fjmcp.refusals import CHILD_CRASHED, CHILD_START_FAILED, CHILD_START_SLOW, GRANT_ENDED
-from fjmcp.testing import FakeChild, Visit
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.visitors import Visit
 from tests.web.desk import BOTH, Client, Desk, error, result
 
 PROGRESS = "notifications/progress"

@@ -18,7 +18,8 @@ from fjmcp.refusals import (
     UNKNOWN_SESSION,
     McpRefusal,
 )
-from fjmcp.testing import INITIALIZED, FakeChild, Visit
+from fjmcp.testing.children import INITIALIZED, FakeChild
+from fjmcp.testing.visitors import Visit
 from fjmcp.web.streams import LIST_CHANGES, TOOLS_CHANGED
 from tests.web.desk import Client, Desk, Key, error
 

@@ -17,7 +17,9 @@ from zope.interface import implementer
 from fjmcp import limits
 from fjmcp.oauth.clientele import Clientele
 from fjmcp.store.queries import accounts
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, VERIFIER, App, now
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.whole import CLIENT_URL, VERIFIER, App
 from tests.web.whole import CALLBACK, BrokerCase, texts
 
 FORM = "application/x-www-form-urlencoded"

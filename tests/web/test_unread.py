@@ -8,7 +8,8 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp import limits
-from fjmcp.testing import FakeChild, Visit
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.visitors import Visit
 from fjmcp.web.unread import Unread
 from tests.web.desk import Client, Desk, result
 

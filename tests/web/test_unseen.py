@@ -7,7 +7,10 @@ from typing import Any
 from urllib.parse import quote
 
 from fjmcp import limits
-from fjmcp.testing import CLIENT_URL, PUBLIC_URL, Visit, now
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import CLIENT_URL
 from tests.web.whole import (
     CALLBACK,
     FORWARDER_URL,

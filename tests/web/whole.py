@@ -11,7 +11,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fjmcp.demo.browser import Browser, Page
 from fjmcp.oauth.tokens import TokenText, digest
-from fjmcp.testing import FORGE_URL, PUBLIC_URL, App, FakeChild, Visit, WholeBroker, now, walk
+from fjmcp.testing.children import FakeChild
+from fjmcp.testing.hosts import PUBLIC_URL
+from fjmcp.testing.reactor import now
+from fjmcp.testing.visitors import Visit
+from fjmcp.testing.whole import FORGE_URL, App, WholeBroker, walk
 
 CALLBACK = f"{PUBLIC_URL}/oauth/callback"
 EXCHANGE = "POST /login/oauth/access_token"
