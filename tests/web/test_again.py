@@ -22,6 +22,7 @@ class AgainTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.desk = Desk()
+        self.addCleanup(self.desk.close)
         self.client = self.desk.client()
         self.client.initialize()
         listed = self.client.ask()

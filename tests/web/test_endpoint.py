@@ -53,6 +53,7 @@ class EndpointCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.desk = Desk()
+        self.addCleanup(self.desk.close)
         self.client = self.desk.client()
 
     @property
@@ -1008,6 +1009,7 @@ class GrantEndsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.desk = Desk()
+        self.addCleanup(self.desk.close)
         self.first = self.desk.client()
         self.first.initialize()
         self.first.tell("notifications/initialized")

@@ -22,6 +22,7 @@ from tests.web.desk import (
 class GateCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.desk = Desk()
+        self.addCleanup(self.desk.close)
         self.client = self.desk.client()
         self.stranger = self.desk.stranger()
 

@@ -32,6 +32,7 @@ class StreamsCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.desk = Desk()
+        self.addCleanup(self.desk.close)
         self.client = self.open()
 
     def open(self, account_id: int = 1, client_id: str = "c1", **capabilities: object) -> Client:

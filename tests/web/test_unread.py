@@ -100,6 +100,7 @@ class AnswersTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.desk = Desk()
+        self.addCleanup(self.desk.close)
         self.client = self.open(1)
 
     def open(self, account: int) -> Client:
