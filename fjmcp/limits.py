@@ -411,12 +411,16 @@ CHILDREN: Final = 200
 CHILDREN_PER_ACCOUNT: Final = 20
 """Live children of one account."""
 
-CHILD_STARTS: Final = (20, 2.0)
+CHILD_STARTS: Final = (20, 1.0)
 """Starts of children of one account, so many at once and one more every so many
 seconds: as many as it may have (`CHILDREN_PER_ACCOUNT`), after a restart of the
 daemon say.  A start takes a process, and up to 3 s of a core with gitea-mcp; one
 account that asked for ever new ones had forty in each second.  The successor that a
 newer credential needs does not count."""
+
+CHILD_STARTS_QUEUE: Final = 10
+"""So many more of one account wait for their turn: somebody with more windows than
+children sees slow answers for a while, and no refusals."""
 
 DRAIN: Final = 20.0
 """A child that is replaced, and calls at shutdown, may go on so long."""
@@ -508,6 +512,10 @@ STREAM_STALL: Final = 60.0
 STREAM_RETRY: Final = 5.0
 """A stream that ends with this daemon asks its client to come back after so
 long; a restart takes less."""
+
+STREAM_CROWDED: Final = 60.0
+"""One that ends because its account has too many (`STREAMS_PER_ACCOUNT`) asks so
+long: each that comes back closes another."""
 
 BEARER: Final = 512
 """Characters of an access token; ours have under 60, and nobody's guess
@@ -604,7 +612,7 @@ waits for `STORE_BUSY` by itself."""
 CALLERS: Final = 20_000
 """Bearer digests kept hot; some 500 bytes each."""
 
-CONNECTIONS: Final = 8192
+CONNECTIONS: Final = 8000
 """HTTP connections at a time; what comes past it is closed at once.  Half of
 `LimitNOFILE=`, so that children, store and Forgejo have descriptors whatever
 clients do.  Where the limit of descriptors is lower there may be fewer."""

@@ -47,6 +47,18 @@ def step(free_at: float, rate: Rate, now: float) -> tuple[float, float]:
     return now + ahead + rate.every, 0.0
 
 
+def book(free_at: float, rate: Rate, queue: int, now: float) -> tuple[float, float | None]:
+    """
+    One request at `now`, which may have to come later: the state after it, and in how many
+    seconds its turn is; None, and nothing changes, if so many wait already.
+    """
+    ahead = min(max(free_at - now, 0.0), (rate.at_once + queue) * rate.every)
+    wait = max(ahead - (rate.at_once - 1) * rate.every, 0.0)
+    if wait > queue * rate.every:
+        return now + ahead, None
+    return now + ahead + rate.every, wait
+
+
 @define(eq=False)
 class Tally:
     """What is remembered of those who knocked, at most so many."""
@@ -60,7 +72,21 @@ class Tally:
 
     def count(self, name: str, rate: Rate, now: float) -> None:
         """Count a request."""
-        self._free_at[name] = step(self._free_at.get(name, -math.inf), rate, now)[0]
+        self._keep(name, step(self._free_at.get(name, -math.inf), rate, now)[0])
+
+    def book(self, name: str, rate: Rate, queue: int, now: float) -> float | None:
+        """Count a request, now or later (`book`)."""
+        free_at, wait = book(self._free_at.get(name, -math.inf), rate, queue, now)
+        self._keep(name, free_at)
+        return wait
+
+    def give_back(self, name: str, rate: Rate) -> None:
+        """What was counted for somebody came to nothing."""
+        if name in self._free_at:
+            self._free_at[name] -= rate.every
+
+    def _keep(self, name: str, free_at: float) -> None:
+        self._free_at[name] = free_at
         self._free_at.move_to_end(name)
         if len(self._free_at) > self._most:
             self._free_at.popitem(last=False)

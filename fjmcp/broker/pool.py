@@ -88,6 +88,7 @@ class Bounds:
     :ivar per_account: live ones of one account.
     :ivar in_flight: requests at one child before another one starts.
     :ivar starts: how often one may start for one account.
+    :ivar queue: how many wait for that, of one account.
     :ivar start: seconds from spawn to the answer to `initialize`.
     """
 
@@ -95,6 +96,7 @@ class Bounds:
     per_account: int = limits.CHILDREN_PER_ACCOUNT
     in_flight: int = limits.CHILD_IN_FLIGHT
     starts: Rate = field(factory=lambda: Rate.of(limits.CHILD_STARTS))
+    queue: int = limits.CHILD_STARTS_QUEUE
     start: float = limits.CHILD_START
 
 
@@ -128,6 +130,14 @@ class _Start:
     link: Link | None = None
     outcome: Link | McpRefusal | None = None
     waiting: list[Deferred[None]] = field(factory=list)
+    _turn: Deferred[None] = field(factory=Deferred)
+
+    async def pause(self, clock: IReactorTime, seconds: float) -> None:
+        """Wait for its turn, or until it is settled."""
+        due = clock.callLater(seconds, self._turn.callback, None)
+        await self._turn
+        if due.active():
+            due.cancel()
 
     async def wait(self) -> Link | McpRefusal:
         """What became of it."""
@@ -144,6 +154,8 @@ class _Start:
             waiting, self.waiting = self.waiting, []
             for settled in waiting:
                 settled.callback(None)
+            if not self._turn.called:
+                self._turn.callback(None)
 
 
 @define(eq=False)
@@ -316,9 +328,10 @@ class Pool(Generic[C]):
                 if failure is not None:
                     return self._older(key) or failure
                 why = self._why(key, credential.version)
-                if why != SUCCESSOR and self._too_often(account_id):
-                    return self._older(key) or CHILDREN_TOO_OFTEN
-                start = self._begin(key, account_id, opening, credential, why)
+                wait = 0.0 if why == SUCCESSOR else self._book(account_id)
+                if wait is None:
+                    return CHILDREN_TOO_OFTEN
+                start = self._begin(key, account_id, opening, credential, why, wait)
             elif len(start.waiting) >= self._bounds.in_flight + limits.ROOM_WAITERS:
                 # As many as would find room or wait for it; each holds its request.
                 return CHILD_BUSY
@@ -383,28 +396,31 @@ class Pool(Generic[C]):
             return FIRST
         return MORE if any(link.version >= version for link in here) else SUCCESSOR
 
-    def _too_often(self, account_id: int) -> bool:
-        """Count a start for an account; True, and it is none, if it had too many."""
-        name, rate, now = str(account_id), self._bounds.starts, self._clock.seconds()
-        if self._begun.wait(name, rate, now) <= 0:
-            self._begun.count(name, rate, now)
-            return False
-        if self._told.may_say(name, now):
+    def _book(self, account_id: int) -> float | None:
+        """Count a start for an account; in how many seconds it may be, None if too many wait."""
+        name, now = str(account_id), self._clock.seconds()
+        wait = self._begun.book(name, self._bounds.starts, self._bounds.queue, now)
+        if wait is None and self._told.may_say(name, now):
             self.log.warn("account starts too many children", account=account_id)
-        return True
+        return wait
 
     def _begin(
-        self, key: Key, account_id: int, opening: Opening, credential: C, why: str
+        self, key: Key, account_id: int, opening: Opening, credential: C, why: str, wait: float
     ) -> _Start:
         start = _Start(key, account_id, credential.version, why)
         self._starts.append(start)
-        self._tasks.start(self._run(start, opening, credential), "starting a child")
+        self._tasks.start(self._run(start, opening, credential, wait), "starting a child")
         return start
 
-    async def _run(self, start: _Start, opening: Opening, credential: C) -> None:
+    async def _run(self, start: _Start, opening: Opening, credential: C, wait: float) -> None:
         outcome: Link | McpRefusal = CHILD_START_FAILED
         try:
-            outcome = await self._make_room(start) or await self._spawn(start, opening, credential)
+            if wait > 0:
+                await start.pause(self._clock, wait)
+            refusal = await self._make_room(start)
+            if refusal is CHILDREN_FULL and start.why != SUCCESSOR:
+                self._begun.give_back(str(start.account_id), self._bounds.starts)
+            outcome = refusal or await self._spawn(start, opening, credential)
         finally:
             # Even if the above has a fault: nobody may wait for ever, no child be nobody's.
             self._starts.remove(start)

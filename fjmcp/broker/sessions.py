@@ -10,8 +10,8 @@ child, this process and its upgrade (design D2); an id that is never used
 again costs no row.  What is here in memory is a copy, and when it was last
 used.  Ids are kept only as digests.
 
-A copy leaves memory when the grant that it was last used under ends, or when
-its account has too many; the row serves the id then.
+A copy leaves memory when the grant that it was last used under ends, if its row
+says all, or when its account has too many; the row serves the id then.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from attrs import evolve
 from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpointStringParser
 from twisted.plugin import getPlugins
@@ -192,9 +191,6 @@ def _page_origin(text: str) -> str:
         raise ValueError(f"{text!r} must be https, or anybody on the way could change the page")
     origin = uris.split(_origin(parts))
     assert origin is not None, "it was judged"
-    if ":" in origin.host:
-        # As browsers do (WHATWG URL, "IPv6 serializer"): [0:0::1] is [::1].
-        origin = evolve(origin, host=f"[{ip_address(origin.host[1:-1])}]")
     return origin.origin
 
 
@@ -221,6 +217,8 @@ def _split(text: str) -> SplitResult:
         raise ValueError(f"{text!r} has no host that can be reached, {example}")
     if uris.split(_origin(parts)) is None:
         # What we send browsers to must be read alike by all of them.
+        if (parts.hostname or "").endswith("."):
+            raise ValueError(f"{text!r} has a dot at the end of its host; leave it out")
         raise ValueError(f"{text!r} has a host that browsers may spell in another way, {example}")
     return parts
 
@@ -237,7 +235,8 @@ def _is_host(host: str) -> bool:
 
 def _origin(parts: SplitResult) -> str:
     host = parts.hostname or ""
-    shown = f"[{host}]" if ":" in host else host
+    # As browsers do (WHATWG URL, "IPv6 serializer"): [0:0::1] is [::1].
+    shown = f"[{ip_address(host)}]" if ":" in host else host
     if parts.port in {None, _PORTS[parts.scheme]}:
         return f"{parts.scheme}://{shown}"
     return f"{parts.scheme}://{shown}:{parts.port}"

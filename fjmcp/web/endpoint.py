@@ -35,10 +35,12 @@ from fjmcp.refusals import (
     NOT_ACCEPTABLE,
     NOTICE_WITH_ID,
     SESSION_REQUIRED,
+    STORE_DOWN,
     UNKNOWN_REVISION,
     WRONG_CONTENT_TYPE,
     McpRefusal,
 )
+from fjmcp.store.transactions import StoreDown
 from fjmcp.tasks import Tasks
 from fjmcp.web.channel import SiteRequest
 from fjmcp.web.gate import Gate
@@ -304,6 +306,10 @@ class Endpoint:
         withdrawn = False
         try:
             link = await self._link(said, message)
+        except StoreDown as down:
+            # Not for the door, which does not know that a stream may have begun.
+            self.log.warn("store down", error=str(down), path=said.request.plain_path)
+            link = STORE_DOWN
         finally:
             if isinstance(link, McpRefusal):
                 withdrawn = answer.withdraw()

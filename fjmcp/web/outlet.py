@@ -154,6 +154,11 @@ class Outlet:
         self.lost()
 
     @property
+    def left(self) -> int:
+        """Bytes that the reader has yet to take."""
+        return self._held - self._offset
+
+    @property
     def _behind(self) -> int:
         """Bytes behind the message being written."""
         return self._held - len(self._waiting[0]) if self._waiting else 0

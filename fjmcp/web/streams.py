@@ -187,7 +187,8 @@ class Streams:
             return
         if self._told.may_say(str(account_id), self._clock.seconds()):
             self.log.warn("account has too many streams, the oldest is closed", account=account_id)
-        next(iter(ours.values())).close()
+        # Whoever has so many comes back for each, and closes another by it: not at once.
+        next(iter(ours.values())).close(events.retry(int(limits.STREAM_CROWDED * 1000)))
 
     def _ended(self, stream: Stream) -> None:
         session = stream.session

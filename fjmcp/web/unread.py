@@ -4,7 +4,7 @@ How much waits for readers that are slow, and for whom.
 A reader may take its time over one message of any size, so whoever has many
 readers may fill the memory, with answers that nobody reads.  All that waits
 counts, the message being written too, for the account whose reader it is.  Past
-a bound the readers for whom most waits are cut: what that account does
+a bound the readers that have most to take are cut: what that account does
 otherwise, and everybody else, goes on.
 """
 
@@ -22,6 +22,10 @@ from fjmcp.tally import Seldom
 
 class Reader(Protocol):
     """Somebody for whom something may wait: an `Outlet`."""
+
+    @property
+    def left(self) -> int:
+        """Bytes that it has yet to take."""
 
     def cut(self) -> None:
         """End it, so that nothing waits any more."""
@@ -67,7 +71,8 @@ class Unread:
 
     def _cut(self, whose: int) -> None:
         readers = self._readers[whose]
-        reader = max(readers, key=readers.__getitem__)
+        # Not by what it holds: one that has taken all but the end of a large answer goes on.
+        reader = max(readers, key=lambda reader: reader.left)
         if self._told.may_say(str(whose), self._clock.seconds()):
             self.log.warn(
                 "too much waits for slow readers, some are cut",

@@ -375,7 +375,7 @@ class FailureTests(PoolCase):
         """A clock that jumps back does not make a refusal last."""
         self.reactor.advance(1000)
         self.exits(1)
-        # The rate of starts goes by the same clock, and lets one wait for two seconds then.
+        # The rate of starts goes by the same clock, and lets one wait for a second then.
         self.pool.rebound(evolve(self.bounds, starts=Rate(1, 0.0)))
         self.outcome(self.begin())
         self.reactor.rightNow = 10.0
@@ -595,7 +595,7 @@ class CapTests(PoolCase):
 class RateTests(PoolCase):
     """How often a child starts for one account."""
 
-    bounds = Bounds(children=100, per_account=3, in_flight=2, starts=Rate(5, 2.0))
+    bounds = Bounds(children=100, per_account=3, in_flight=2, starts=Rate(5, 2.0), queue=0)
 
     def churn(self, number: int, account_id: int = 1) -> Link | McpRefusal:
         """Ask for a child with an opening of its own."""
@@ -613,6 +613,50 @@ class RateTests(PoolCase):
         self.reactor.advance(2.0)
         self.assertIsInstance(self.churn(10), Link)
         self.assertIs(self.churn(11), refusals.CHILDREN_TOO_OFTEN)
+
+    def test_queue(self) -> None:
+        """So many more wait for their turn, one after another; the next one is refused."""
+        self.pool.rebound(evolve(self.bounds, queue=2))
+        asked = []
+        for number in range(8):
+            opening = Opening(PLAIN.revision, b'{"experimental":{"n":%d}}' % number)
+            asked.append(self.begin(Caller("g1", 1), opening))
+            self.reactor.turn()
+        self.assertIs(self.successResultOf(asked[7]), refusals.CHILDREN_TOO_OFTEN)
+        for number, started in ((5, 5), (6, 6)):
+            self.assertNoResult(asked[number])
+            self.reactor.advance(1.9)
+            self.assertEqual(len(self.reactor.children), started)
+            self.reactor.advance(0.1)
+            self.reactor.turn()
+            self.assertIsInstance(self.successResultOf(asked[number]), Link)
+        self.assertEqual(len(self.reactor.children), 7)
+
+    def test_queue_ends(self) -> None:
+        """Who waits for a turn hears at once that the grant has ended, and no child starts."""
+        self.pool.rebound(evolve(self.bounds, queue=2))
+        for number in range(5):
+            self.churn(number)
+        waiting = self.begin(Caller("g1", 1), OTHER)
+        also = self.begin(Caller("g1", 1), OTHER)
+        self.reactor.turn()
+        self.assertNoResult(waiting)
+        Deferred.fromCoroutine(self.pool.end_grant("g1", refusals.GRANT_ENDED))
+        for each in (waiting, also):
+            self.assertIs(self.successResultOf(each), refusals.GRANT_ENDED)
+        self.reactor.advance(10)
+        self.reactor.turn()
+        self.assertEqual(len(self.reactor.children), 5)
+
+    def test_no_room_is_no_start(self) -> None:
+        """Where there is no room nothing starts, and nothing counts."""
+        self.pool.rebound(evolve(self.bounds, children=1))
+        self.reactor.mind = lambda child, message: None
+        first = self.begin(Caller("g2", 2))
+        self.reactor.turn()
+        for number in range(20):
+            self.assertIs(self.churn(number), refusals.CHILDREN_FULL)
+        self.assertNoResult(first)
 
     def test_what_is_there(self) -> None:
         """A child that is there serves on: nothing has to start for it."""
@@ -636,7 +680,7 @@ class RateTests(PoolCase):
             self.child(self.get()).exit(1)
             self.reactor.turn()
         for _ in range(20):
-            self.reactor.advance(2.0)
+            self.reactor.advance(limits.CHILD_STARTS[1])
             self.child(self.get()).exit(1)
             self.reactor.turn()
 

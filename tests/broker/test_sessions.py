@@ -225,6 +225,24 @@ class SessionsTests(_Case):
         self.assertFalse(session.check_successor(older))
 
 
+class SetBackTests(_Case):
+    """A clock that was set back, with as many sessions as there may be."""
+
+    def test_newest_stays(self) -> None:
+        """The one that is kept just now makes room for none, though it seems to be the oldest."""
+        self.clock.advance(10_000)
+        for bound, client in ((limits.SESSIONS_PER_CONNECTION, "c"), (3, "d")):
+            for _ in range(bound):
+                self.found(self.open(client=client), client=client)
+        self.patch(limits, "SESSIONS_PER_ACCOUNT", limits.SESSIONS_PER_CONNECTION)
+        self.clock.rightNow = 5_000
+        for client in ("c", "d"):
+            fresh = self.open(client=client)
+            self.found(fresh, client=client)
+            self.sessions = Sessions(self.store, self.clock)
+            self.found(fresh, client=client)
+
+
 class DurableTests(_Case):
     """Sessions outlive the process."""
 

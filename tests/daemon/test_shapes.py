@@ -147,6 +147,7 @@ class ShapesTests(SynchronousTestCase):
             ("http://localhost:8080", "http://localhost:8080"),
             ("http://127.3.2.1:80", "http://127.3.2.1"),
             ("http://[::1]:8080/", "http://[::1]:8080"),
+            ("https://[2001:DB8:0:0::1]", "https://[2001:db8::1]"),
         )
         self.refuse(
             shapes.public_url,
@@ -159,7 +160,7 @@ class ShapesTests(SynchronousTestCase):
             ("https://mcp.example.org//", "has a path"),
             ("https://mcp.example.org?", "query"),
             ("https://mcp.example.org#", "fragment"),
-            ("https://mcp.example.org.", "another way"),
+            ("https://mcp.example.org.", "a dot at the end"),
             ("https://mcp.example.1", "another way"),
             ("https://0x7f.1", "another way"),
             (f"https://{'a' * 64}.example", "another way"),
@@ -218,7 +219,7 @@ class ShapesTests(SynchronousTestCase):
             ("http://127.1", "another way"),
             ("https://127.1", "another way"),
             ("https://0x7f.1", "another way"),
-            ("https://a.example.", "another way"),
+            ("https://a.example.", "a dot at the end"),
             ("https://müller.example", "xn--"),
             ("https://a.example:0", "no host"),
             ("https://a.example:65536", "no URL"),

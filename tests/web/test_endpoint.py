@@ -18,6 +18,7 @@ from fjmcp.broker.pool import Bounds
 from fjmcp.mcp.opening import Profile
 from fjmcp.mcp.revisions import LEGACY
 from fjmcp.refusals import McpRefusal
+from fjmcp.store.transactions import StoreDown
 from fjmcp.testing.children import INITIALIZED, FakeChild, polite
 from fjmcp.testing.visitors import Visit, Visitor
 from fjmcp.web.gate import Gate
@@ -993,6 +994,27 @@ class BugTests(EndpointCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.assertEqual((visit.ended, visit.wire.aborted), (False, True))
         self.assertEqual(self.desk.timers, [])
+
+    def test_store_down_late(self) -> None:
+        """A store that fails while a child is looked for is told as the call's answer, in the
+        stream too, if it has begun."""
+        both = "application/json, text/event-stream"
+        for accept, status in (("text/event-stream", 200), (both, 503)):
+            waits: Deferred[None] = Deferred()
+            down: Any = Broken(waits, StoreDown("locked"))
+            self.desk.pool._credentials = down
+            visit = self.client.ask(accept=accept)
+            waits.callback(None)
+            self.desk.pass_time(0)
+            self.assertEqual((visit.status, visit.ended), (status, True))
+            if status == 200:
+                (event,) = visit.events()
+                self.assertEqual(json.loads(event), error(refusals.STORE_DOWN, 1))
+            else:
+                self.assertRefused(visit, refusals.STORE_DOWN, 1)
+                self.assertEqual(visit.header("retry-after"), "5")
+            self.desk.pass_time(limits.JSON_ANSWER)
+            self.assertEqual(self.desk.timers, [])
 
     def test_left_before_it(self) -> None:
         """Nobody is there to be told, and nothing is left behind."""

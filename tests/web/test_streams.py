@@ -81,6 +81,7 @@ class BoundTests(StreamsCase):
         with capturedLogs() as logs:
             newest = self.open(1, "c9").listen()
         self.assertEnded(first)
+        self.assertIn(b"retry: 60000", first.body)
         said = [event["account"] for event in logs if "too many streams" in event["log_format"]]
         self.assertEqual(said, [1])
         for stream in (*streams, other, newest):

@@ -19,8 +19,9 @@ CUT = "too much waits for slow readers, some are cut"
 
 @define(eq=False)
 class Slow:
-    """A reader, and whether it was cut."""
+    """A reader, what it has yet to take, and whether it was cut."""
 
+    left: int = 0
     cuts: list[None] = field(factory=list)
 
     def cut(self) -> None:
@@ -35,7 +36,7 @@ class UnreadTests(SynchronousTestCase):
         self.unread = Unread(self.clock)
 
     def readers(self, whose: int, *sizes: int) -> list[Slow]:
-        made = [Slow() for _ in sizes]
+        made = [Slow(size) for size in sizes]
         for reader, size in zip(made, sizes, strict=True):
             self.unread.count(whose, reader, size)
         return made
@@ -51,6 +52,14 @@ class UnreadTests(SynchronousTestCase):
         (last,) = self.readers(1, 1)
         self.assertEqual((self.cut(readers), self.cut([last])), ([0, 1, 0], [0]))
         self.assertEqual(len(self.unread), 2 * share + 1)
+
+    def test_nearly_done(self) -> None:
+        """Who has taken all but the end of a large answer goes on: another one has more to take."""
+        half = limits.UNREAD_OF_ACCOUNT // 2
+        first, second = self.readers(1, half, half)
+        first.left = 1
+        (third,) = self.readers(1, 10)
+        self.assertEqual(self.cut([first, second, third]), [0, 1, 0])
 
     def test_itself(self) -> None:
         """That may be the one that is written to."""

@@ -55,22 +55,25 @@ def keep(cursor: Cursor, row: SessionRow, spared: Collection[bytes] = ()) -> lis
     )
     rows = cursor.many(
         "DELETE FROM sessions WHERE session IN ("
-        " SELECT session FROM sessions WHERE account_id = ? AND client_id = ?"
+        " SELECT session FROM sessions WHERE account_id = ? AND client_id = ? AND session <> ?"
         " ORDER BY used_at DESC, session LIMIT 1000 OFFSET ?) RETURNING session",
         row.account_id,
         row.client_id,
-        limits.SESSIONS_PER_CONNECTION,
+        # Itself it makes no room, though a clock that was set back makes it the oldest.
+        row.digest,
+        limits.SESSIONS_PER_CONNECTION - 1,
     )
     count = cursor.one("SELECT COUNT(*) FROM sessions WHERE account_id = ?", row.account_id)
     if count is not None and count[0] > limits.SESSIONS_PER_ACCOUNT:
+        stay = {row.digest, *spared}
         rows += cursor.many(
             "DELETE FROM sessions WHERE session IN ("
             " SELECT session FROM sessions WHERE account_id = ?"
-            f" AND session NOT IN ({', '.join('?' * len(spared))})"
+            f" AND session NOT IN ({', '.join('?' * len(stay))})"
             " ORDER BY used_at DESC, session LIMIT 1000 OFFSET ?) RETURNING session",
             row.account_id,
-            *spared,
-            max(limits.SESSIONS_PER_ACCOUNT - len(spared), 1),
+            *stay,
+            max(limits.SESSIONS_PER_ACCOUNT - len(stay), 0),
         )
     return [digest for (digest,) in rows]
 
