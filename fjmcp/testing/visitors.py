@@ -230,15 +230,31 @@ class Visitor:
         headers: Mapping[str, str] | None = None,
     ) -> Visit:
         """One request.  A header given here stands in place of the one that would be made."""
+        visit = self.connect()
+        visit.send(self.request(method, target, body, headers))
+        self._keep_cookies(visit)
+        return visit
+
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        chunk: int = 0,
+    ) -> bytes:
+        """What `send` sends; with `chunk` the body is in chunks of so many bytes."""
         made = {"host": self.host, "content-length": str(len(body))}
+        if chunk:
+            del made["content-length"]
+            made["transfer-encoding"] = "chunked"
+            chunks = [body[n : n + chunk] for n in range(0, len(body), chunk)]
+            body = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in [*chunks, b""])
         if self.cookies:
             made["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         made |= {name.lower(): value for name, value in (headers or {}).items()}
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {made[name]}" for name in made)]
-        visit = self.connect()
-        visit.send("\r\n".join(lines).encode("utf-8") + b"\r\n\r\n" + body)
-        self._keep_cookies(visit)
-        return visit
+        return "\r\n".join(lines).encode("utf-8") + b"\r\n\r\n" + body
 
     def connect(self) -> Visit:
         """A connection on which nothing was said; `Visit.send` says it, byte for byte."""
