@@ -31,31 +31,19 @@ class Rate:
         return Rate(self.at_once * many, self.every / many)
 
 
-def step(free_at: float, rate: Rate, now: float) -> tuple[float, float]:
+def step(free_at: float, rate: Rate, now: float, queue: int = 0) -> tuple[float, float]:
     """
     One request at `now`: the state after it, and how long it has to wait.
 
     `free_at` is the moment at which the whole allowance will be there again;
-    any moment of the past for somebody who is not known.  A request that has
-    to wait changes nothing.
+    any moment of the past for somebody who is not known.  So many as `queue` may
+    wait for their turn; a request that would have to wait for longer changes nothing.
     """
     # A clock that was set back must not lock anybody out for longer than the rule does.
-    ahead = min(max(free_at - now, 0.0), rate.at_once * rate.every)
-    wait = ahead - (rate.at_once - 1) * rate.every
-    if wait > 0:
-        return now + ahead, wait
-    return now + ahead + rate.every, 0.0
-
-
-def book(free_at: float, rate: Rate, queue: int, now: float) -> tuple[float, float | None]:
-    """
-    One request at `now`, which may have to come later: the state after it, and in how many
-    seconds its turn is; None, and nothing changes, if so many wait already.
-    """
     ahead = min(max(free_at - now, 0.0), (rate.at_once + queue) * rate.every)
     wait = max(ahead - (rate.at_once - 1) * rate.every, 0.0)
     if wait > queue * rate.every:
-        return now + ahead, None
+        return now + ahead, wait
     return now + ahead + rate.every, wait
 
 
@@ -75,10 +63,10 @@ class Tally:
         self._keep(name, step(self._free_at.get(name, -math.inf), rate, now)[0])
 
     def book(self, name: str, rate: Rate, queue: int, now: float) -> float | None:
-        """Count a request, now or later (`book`)."""
-        free_at, wait = book(self._free_at.get(name, -math.inf), rate, queue, now)
+        """Count a request, and in how many seconds its turn is; None if so many wait already."""
+        free_at, wait = step(self._free_at.get(name, -math.inf), rate, now, queue)
         self._keep(name, free_at)
-        return wait
+        return None if wait > queue * rate.every else wait
 
     def give_back(self, name: str, rate: Rate) -> None:
         """What was counted for somebody came to nothing."""

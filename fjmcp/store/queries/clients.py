@@ -8,19 +8,13 @@ token, so that none can be had by registering the same again.
 
 from __future__ import annotations
 
-from typing import Final
-
 from fjmcp import limits
 from fjmcp.oauth.clients import Client
 from fjmcp.oauth.metadata import ClientMetadata
 from fjmcp.oauth.tokens import Digest
+from fjmcp.store.queries import unused
+from fjmcp.store.queries.unused import Kept
 from fjmcp.store.transactions import Cursor
-
-IN_USE: Final = (
-    "SELECT client_id FROM grants WHERE ended_at IS NULL UNION SELECT client_id FROM codes"
-    " UNION SELECT client_id FROM signins"
-)
-"""Clients that something of theirs is under way of, registered or not."""
 
 
 def add(cursor: Cursor, client: Client) -> None:
@@ -134,52 +128,18 @@ def withdraw(cursor: Cursor, token: Digest) -> tuple[bool, Digest | None]:
 
 
 def make_room(cursor: Cursor, most: int) -> int:
-    """
-    Forget clients that nobody ever used, oldest first, if there are more than
-    `most` of those; answer how many went.
-
-    A tenth of `most` goes at a time, so that a flood of registrations does not
-    sweep at each one.
-    """
-    # Used ones do not count: who has used many must not take the room of those to come.
-    counted = cursor.one("SELECT COUNT(*) FROM clients WHERE used_at IS NULL")
-    if counted is None or counted[0] <= most:
-        return 0
-    return _drop(
-        cursor,
-        f"used_at IS NULL AND client_id NOT IN ({IN_USE}) ORDER BY created_at, client_id LIMIT ?",
-        max(1, counted[0] - most + most // 10),
-    )
+    """Forget the oldest that nobody ever used past `most` (`unused.make_room`)."""
+    return _tidied(cursor, unused.make_room(cursor, Kept.CLIENTS, most))
 
 
 def expire(cursor: Cursor, now: float) -> int:
-    """
-    Forget clients that never came to a grant, and those whose last one is long over
-    or, if they are too many, longest over; answer how many went.  One with a live
-    grant stays, however old.
-    """
-    gone = _drop(
-        cursor,
-        f"((used_at IS NULL AND created_at <= ?) OR used_at <= ?) AND client_id NOT IN ({IN_USE})",
-        now - limits.CLIENT_UNUSED,
-        now - limits.CLIENT_IDLE,
-    )
-    over = f"used_at IS NOT NULL AND client_id NOT IN ({IN_USE})"
-    counted = cursor.one(f"SELECT COUNT(*) FROM clients WHERE {over}")
-    if counted is not None and counted[0] > limits.CLIENTS:
-        many = counted[0] - limits.CLIENTS
-        gone += _drop(cursor, f"{over} ORDER BY used_at, client_id LIMIT ?", many)
-    return gone
+    """Forget those that nobody uses, or not for long; answer how many went (`unused.expire`)."""
+    return _tidied(cursor, unused.expire(cursor, Kept.CLIENTS, limits.CLIENTS, now))
 
 
-def _drop(cursor: Cursor, which: str, *params: object) -> int:
-    gone = cursor.many(
-        "DELETE FROM clients WHERE client_id IN"
-        f" (SELECT client_id FROM clients WHERE {which}) RETURNING client_id",
-        *params,
-    )
+def _tidied(cursor: Cursor, gone: int) -> int:
     if gone:
         cursor.execute(
             "DELETE FROM registrations WHERE client_id NOT IN (SELECT client_id FROM clients)"
         )
-    return len(gone)
+    return gone

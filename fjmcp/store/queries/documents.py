@@ -12,7 +12,8 @@ from attrs import frozen
 
 from fjmcp import limits
 from fjmcp.oauth.metadata import ClientMetadata
-from fjmcp.store.queries.clients import IN_USE
+from fjmcp.store.queries import unused
+from fjmcp.store.queries.unused import Kept
 from fjmcp.store.transactions import Cursor
 
 
@@ -58,42 +59,10 @@ def note_use(cursor: Cursor, client_id: str, now: float) -> None:
 
 
 def make_room(cursor: Cursor, most: int) -> int:
-    """
-    Forget documents that nobody ever used, oldest first, if there are more than
-    `most` of those; answer how many went.
-
-    A tenth of `most` goes at a time, as with clients.
-    """
-    counted = cursor.one("SELECT COUNT(*) FROM documents WHERE used_at IS NULL")
-    if counted is None or counted[0] <= most:
-        return 0
-    gone = cursor.many(
-        "DELETE FROM documents WHERE client_id IN"
-        f" (SELECT client_id FROM documents WHERE used_at IS NULL AND client_id NOT IN ({IN_USE})"
-        " ORDER BY fetched_at, client_id LIMIT ?)"
-        " RETURNING client_id",
-        max(1, counted[0] - most + most // 10),
-    )
-    return len(gone)
+    """Forget the oldest that nobody ever used past `most` (`unused.make_room`)."""
+    return unused.make_room(cursor, Kept.DOCUMENTS, most)
 
 
 def expire(cursor: Cursor, now: float) -> None:
-    """
-    Drop documents with which nobody connected within a day, and those whose last
-    grant is long over or, if they are too many, longest over; one with a live grant
-    stays, however old, as with clients.
-    """
-    cursor.execute(
-        "DELETE FROM documents WHERE ((used_at IS NULL AND fetched_at <= ?) OR used_at <= ?)"
-        f" AND client_id NOT IN ({IN_USE})",
-        now - limits.CLIENT_UNUSED,
-        now - limits.CLIENT_IDLE,
-    )
-    over = f"used_at IS NOT NULL AND client_id NOT IN ({IN_USE})"
-    counted = cursor.one(f"SELECT COUNT(*) FROM documents WHERE {over}")
-    if counted is not None and counted[0] > limits.DOCUMENTS:
-        cursor.execute(
-            "DELETE FROM documents WHERE client_id IN (SELECT client_id FROM documents"
-            f" WHERE {over} ORDER BY used_at, client_id LIMIT ?)",
-            counted[0] - limits.DOCUMENTS,
-        )
+    """Forget those that nobody uses, or not for long (`unused.expire`)."""
+    unused.expire(cursor, Kept.DOCUMENTS, limits.DOCUMENTS, now)
