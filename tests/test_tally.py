@@ -85,6 +85,17 @@ class TallyTests(SynchronousTestCase):
             tally.count(f"passer-by {number}", RATE, 0.0)
         self.assertGreater(tally.wait("flooder", RATE, 0.0), 0)
 
+    def test_queue(self) -> None:
+        """So many wait for their turn, one after another; what came to nothing is given back."""
+        tally = Tally(10)
+        waits = [tally.book("a", RATE, 2, 100.0) for _ in range(9)]
+        self.assertEqual(waits, [0.0] * 5 + [10.0, 20.0, None, None])
+        tally.give_back("a", RATE)
+        self.assertEqual(tally.book("a", RATE, 2, 100.0), 20.0)
+        self.assertEqual(tally.book("a", RATE, 2, 110.0), 20.0)
+        tally.give_back("nobody", RATE)
+        self.assertEqual(tally.book("nobody", RATE, 0, 100.0), 0.0)
+
 
 class SeldomTests(SynchronousTestCase):
     def test_once_a_minute(self) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from random import SystemRandom
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -26,6 +26,7 @@ from twisted.logger import Logger
 
 from fjmcp import limits
 from fjmcp.broker.links import Link, Phase
+from fjmcp.broker.starts import FIRST, MORE, SUCCESSOR, Key, Start, Turns
 from fjmcp.children.launch import Launcher
 from fjmcp.children.process import End
 from fjmcp.children.profiles import Command
@@ -40,7 +41,7 @@ from fjmcp.refusals import (
     SHUTTING_DOWN,
     McpRefusal,
 )
-from fjmcp.tally import Rate, Seldom, Tally
+from fjmcp.tally import Rate
 from fjmcp.tasks import Tasks
 
 
@@ -100,62 +101,9 @@ class Bounds:
     start: float = limits.CHILD_START
 
 
-Key: TypeAlias = tuple[str, str, bytes]
-"""A grant, the key of an opening, and the session whose own child it is, or b""."""
-
-
 def _key(grant_id: str, opening: Opening, owner: bytes) -> Key:
     # What a session sets tells no child of its own from another; it is caught up.
     return grant_id, (opening.base if owner else opening).key, owner
-
-
-FIRST: Final = "first"
-MORE: Final = "more"
-SUCCESSOR: Final = "successor"
-
-
-@define(eq=False)
-class _Start:
-    """
-    A child on its way: who waits for it, and what became of it.
-
-    It belongs to the pool and not to the first who asked, who may leave.
-    """
-
-    key: Key
-    account_id: int
-    version: int
-    why: str
-    claimed: bool = False
-    link: Link | None = None
-    outcome: Link | McpRefusal | None = None
-    waiting: list[Deferred[None]] = field(factory=list)
-    _turn: Deferred[None] = field(factory=Deferred)
-
-    async def pause(self, clock: IReactorTime, seconds: float) -> None:
-        """Wait for its turn, or until it is settled."""
-        due = clock.callLater(seconds, self._turn.callback, None)
-        await self._turn
-        if due.active():
-            due.cancel()
-
-    async def wait(self) -> Link | McpRefusal:
-        """What became of it."""
-        if self.outcome is None:
-            settled: Deferred[None] = Deferred(self.waiting.remove)
-            self.waiting.append(settled)
-            await settled
-        return self.outcome or CHILD_START_FAILED
-
-    def settle(self, outcome: Link | McpRefusal) -> None:
-        """Tell all who wait; only the first word counts."""
-        if self.outcome is None:
-            self.outcome = outcome
-            waiting, self.waiting = self.waiting, []
-            for settled in waiting:
-                settled.callback(None)
-            if not self._turn.called:
-                self._turn.callback(None)
 
 
 @define(eq=False)
@@ -203,13 +151,12 @@ class Pool(Generic[C]):
     on_link_tells: Callable[[Link, bytes], bool] = field(default=lambda link, line: False)
     counts: Counter[str] = field(factory=Counter, init=False)
     _open: dict[Key, list[Link]] = field(factory=dict, init=False)
-    _starts: list[_Start] = field(factory=list, init=False)
+    _starts: list[Start] = field(factory=list, init=False)
     _leaving: set[Link] = field(factory=set, init=False)
     _tickets: set[_Ticket] = field(factory=set, init=False)
     _failures: dict[str, _Failure] = field(factory=dict, init=False)
     _answers: OrderedDict[tuple[str, str], Opened] = field(factory=OrderedDict, init=False)
-    _begun: Tally = field(factory=lambda: Tally(limits.METERED), init=False)
-    _told: Seldom = field(factory=lambda: Seldom(limits.METERED), init=False)
+    _turns: Turns = field(factory=Turns, init=False)
     _stopping: bool = field(default=False, init=False)
     _tasks: Tasks = field(factory=Tasks, init=False)
 
@@ -328,7 +275,7 @@ class Pool(Generic[C]):
                 if failure is not None:
                     return self._older(key) or failure
                 why = self._why(key, credential.version)
-                wait = 0.0 if why == SUCCESSOR else self._book(account_id)
+                wait = 0.0 if why == SUCCESSOR else self._turn(account_id)
                 if wait is None:
                     return CHILDREN_TOO_OFTEN
                 start = self._begin(key, account_id, opening, credential, why, wait)
@@ -376,7 +323,7 @@ class Pool(Generic[C]):
                 return link
         return None
 
-    def _joinable(self, key: Key, version: int) -> _Start | None:
+    def _joinable(self, key: Key, version: int) -> Start | None:
         for start in self._starts:
             if (
                 start.key == key
@@ -396,30 +343,27 @@ class Pool(Generic[C]):
             return FIRST
         return MORE if any(link.version >= version for link in here) else SUCCESSOR
 
-    def _book(self, account_id: int) -> float | None:
-        """Count a start for an account; in how many seconds it may be, None if too many wait."""
-        name, now = str(account_id), self._clock.seconds()
-        wait = self._begun.book(name, self._bounds.starts, self._bounds.queue, now)
-        if wait is None and self._told.may_say(name, now):
-            self.log.warn("account starts too many children", account=account_id)
-        return wait
+    def _turn(self, account_id: int) -> float | None:
+        return self._turns.book(
+            account_id, self._bounds.starts, self._bounds.queue, self._clock.seconds()
+        )
 
     def _begin(
         self, key: Key, account_id: int, opening: Opening, credential: C, why: str, wait: float
-    ) -> _Start:
-        start = _Start(key, account_id, credential.version, why)
+    ) -> Start:
+        start = Start(key, account_id, credential.version, why)
         self._starts.append(start)
         self._tasks.start(self._run(start, opening, credential, wait), "starting a child")
         return start
 
-    async def _run(self, start: _Start, opening: Opening, credential: C, wait: float) -> None:
+    async def _run(self, start: Start, opening: Opening, credential: C, wait: float) -> None:
         outcome: Link | McpRefusal = CHILD_START_FAILED
         try:
             if wait > 0:
                 await start.pause(self._clock, wait)
             refusal = await self._make_room(start)
             if refusal is CHILDREN_FULL and start.why != SUCCESSOR:
-                self._begun.give_back(str(start.account_id), self._bounds.starts)
+                self._turns.give_back(start.account_id, self._bounds.starts)
             outcome = refusal or await self._spawn(start, opening, credential)
         finally:
             # Even if the above has a fault: nobody may wait for ever, no child be nobody's.
@@ -428,7 +372,7 @@ class Pool(Generic[C]):
                 self._discard(start.link, outcome)
             start.settle(outcome)
 
-    async def _make_room(self, start: _Start) -> McpRefusal | None:
+    async def _make_room(self, start: Start) -> McpRefusal | None:
         """Claim a place for one more child, or say that there is none."""
         while start.outcome is None:
             crowd = self._crowd(start)
@@ -449,7 +393,7 @@ class Pool(Generic[C]):
             await victim.gone()
         return CHILD_START_FAILED
 
-    def _crowd(self, start: _Start) -> list[Link] | None:
+    def _crowd(self, start: Start) -> list[Link] | None:
         """The links of which one must go first; None if there is room."""
         # Design D6: one successor at a time may exceed a cap.
         spare = 1 if start.why == SUCCESSOR else 0
@@ -466,7 +410,7 @@ class Pool(Generic[C]):
             return settled
         return None
 
-    async def _spawn(self, start: _Start, opening: Opening, credential: C) -> Link | McpRefusal:
+    async def _spawn(self, start: Start, opening: Opening, credential: C) -> Link | McpRefusal:
         if start.outcome is not None:
             return start.outcome
         command = self._command_for(credential)
@@ -494,7 +438,7 @@ class Pool(Generic[C]):
         self._started(start, link, opened, seconds)
         return link
 
-    def _started(self, start: _Start, link: Link, opened: Opened, seconds: float) -> None:
+    def _started(self, start: Start, link: Link, opened: Opened, seconds: float) -> None:
         self.counts["started"] += 1
         self._meter.child_started(start.why, seconds)
         self.log.info(
@@ -525,7 +469,7 @@ class Pool(Generic[C]):
             self._retire(other, "replaced", limits.DRAIN)
 
     def _not_started(
-        self, start: _Start, link: Link, program: str, refusal: McpRefusal, seconds: float
+        self, start: Start, link: Link, program: str, refusal: McpRefusal, seconds: float
     ) -> None:
         self.counts["failed"] += 1
         self._meter.child_not_started(refusal.reason, seconds)
@@ -644,7 +588,7 @@ class Pool(Generic[C]):
         await DeferredList([link.gone() for link in self.links()])
         await self._tasks.settle()
 
-    def _abort(self, start: _Start, refusal: McpRefusal) -> None:
+    def _abort(self, start: Start, refusal: McpRefusal) -> None:
         link = start.link
         start.settle(refusal)
         if link is not None:
