@@ -633,7 +633,7 @@ class RateTests(PoolCase):
         self.assertEqual(len(self.reactor.children), 7)
 
     def test_queue_ends(self) -> None:
-        """Who waits for a turn hears at once that the grant has ended, and no child starts."""
+        """Who waits for a turn hears at once that the grant has ended, and nothing waits on."""
         self.pool.rebound(evolve(self.bounds, queue=2))
         for number in range(5):
             self.churn(number)
@@ -644,6 +644,7 @@ class RateTests(PoolCase):
         Deferred.fromCoroutine(self.pool.end_grant("g1", refusals.GRANT_ENDED))
         for each in (waiting, also):
             self.assertIs(self.successResultOf(each), refusals.GRANT_ENDED)
+        self.assertEqual(self.pool._starts, [])
         self.reactor.advance(10)
         self.reactor.turn()
         self.assertEqual(len(self.reactor.children), 5)
